@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * SHARED rings: any thread drives, one at a time, and the others wait for theirs.
+ */
+#include "scene.h"
+
+enum { THREADS = 4 };
+
+/* A ring and what its threads have done. Static: a failed check leaves threads behind. */
+static struct shared {
+  paluring_ring *ring;
+  atomic_int done, busy, wrong, stopped;
+  struct ends ends;
+  paluring_buf *buf;
+  paluring_io io;
+} shared;
+
+static void shared_open(uint32_t entries, uint32_t max_in_flight) {
+  shared = (struct shared){.ring = ring_open(PALURING_MODE_SHARED, entries, max_in_flight)};
+}
+
+static void threads_begin(pthread_t *threads, int count, void *(*body)(void *)) {
+  for (int i = 0; i < count; i++) threads[i] = start_thread(body, (void *)(intptr_t)i);
+}
+
+static void threads_end(const pthread_t *threads, int count) {
+  for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
+}
+
+static void count_done(uintptr_t user_data, paluring_completion *completion) {
+  (void)user_data;
+  if (completion->result != 0) atomic_fetch_add(&shared.wrong, 1);
+  atomic_fetch_add(&shared.done, 1);
+}
+
+/* ---- one at a time ---- */
+
+static void *start_and_drive(void *argument) {
+  (void)argument;
+  for (int i = 0; i < 5000; i++) {
+    start_only(shared.ring, nop_op(count_done, NULL));
+    int32_t status = paluring_ring_run(shared.ring, i % 2 ? 1 : 0, 0);
+    if (status == -EBUSY) atomic_fetch_add(&shared.busy, 1);
+    else EXPECT(status >= 0);
+  }
+  while (shared.done < THREADS * 5000 && !atomic_load(&harness.failed)) {
+    int32_t status = paluring_ring_run(shared.ring, 0, 0);
+    EXPECT(status >= 0 || status == -EBUSY);
+    sched_yield();
+  }
+  return NULL;
+}
+
+TEST(several_threads_drive_in_turn_and_nothing_is_lost) {
+  shared_open(8, THREADS * 5000);
+  pthread_t threads[THREADS];
+  threads_begin(threads, THREADS, start_and_drive);
+  threads_end(threads, THREADS);
+  CHECK_EQ(shared.done, THREADS * 5000);
+  CHECK_EQ(shared.wrong, 0);
+  ring_done(shared.ring);
+}
+
+static void *run_while_asleep(void *argument) {
+  (void)argument;
+  EXPECT_EQ(paluring_ring_run(shared.ring, 1, LONG_ENOUGH), 1);
+  atomic_fetch_add(&shared.stopped, 1);
+  return NULL;
+}
+
+TEST(a_second_driver_is_busy_while_the_first_sleeps) {
+  paluring_completion completion;
+  shared_open(0, 0);
+  pthread_t thread = start_thread(run_while_asleep, NULL);
+  int64_t end = now_ns() + LONG_ENOUGH;
+  int32_t status;
+  while ((status = paluring_ring_submit(shared.ring)) != -EBUSY && now_ns() < end) sched_yield(); /* until it sleeps */
+  CHECK_EQ(status, -EBUSY);
+  CHECK_EQ(paluring_ring_wait(shared.ring, 0, 0), -EBUSY);
+  CHECK_EQ(paluring_ring_process(shared.ring, 0), -EBUSY);
+  CHECK_EQ(paluring_ring_run(shared.ring, 0, 0), -EBUSY);
+  CHECK_EQ(paluring_ring_prepare(shared.ring), -EBUSY);
+  CHECK_EQ(paluring_ring_reap(shared.ring, 0, 0, &completion, 1), 0); /* these sleep instead */
+  CHECK_EQ(paluring_ring_reap(shared.ring, 1, MS, &completion, 1), 0);
+  CHECK_EQ(shared.stopped, 0);
+  start_only(shared.ring, with_flags(nop_op(count_done, NULL), PALURING_OP_SUBMIT));
+  pthread_join(thread, NULL);
+  CHECK_EQ(shared.done, 1);
+  CHECK_EQ(paluring_ring_run(shared.ring, 0, 0), 0);
+  ring_done(shared.ring);
+}
+
+/* ---- each gets its own ---- */
+
+static void *do_many(void *argument) {
+  struct ends ends = open_pipe();
+  paluring_buf *buf = new_buf(1);
+  (void)argument;
+  for (int i = 0; i < 1000; i++) {
+    paluring_completion completion;
+    paluring_op op = nop_op(NULL, NULL);
+    EXPECT_EQ(do_op(shared.ring, &op, &completion), 0);
+    op = timeout_op(i % 10 * 10000, NULL, NULL);
+    EXPECT_EQ(do_op(shared.ring, &op, &completion), -ETIME);
+    put_byte(ends);
+    op = read_op(ends.read, buf, NULL, NULL);
+    EXPECT_EQ(do_op(shared.ring, &op, &completion), 1);
+    if (atomic_load(&harness.failed)) break;
+    atomic_fetch_add(&shared.done, 1);
+  }
+  EXPECT_EQ(paluring_buf_refs(buf), 1);
+  paluring_buf_release(buf);
+  close_pipe(ends);
+  return NULL;
+}
+
+TEST(eight_threads_wait_at_once_and_each_gets_its_own) {
+  shared_open(8, 0);
+  pthread_t threads[8];
+  threads_begin(threads, 8, do_many);
+  threads_end(threads, 8);
+  CHECK_EQ(shared.done, 8000);
+  ring_done(shared.ring);
+}
+
+/* Waits for a byte that another thread of the circle writes when it has got its own. */
+static struct ends circle[8];
+
+static void *pass_on(void *argument) {
+  int self = (int)(intptr_t)argument;
+  paluring_buf *buf = new_buf(1);
+  paluring_op op = read_op(circle[self].read, buf, NULL, NULL);
+  for (int i = 0; i < 2000 && !atomic_load(&harness.failed); i++) {
+    EXPECT_EQ(do_op(shared.ring, &op, NULL), 1);
+    put_byte(circle[(self + 1) % 8]);
+  }
+  EXPECT_EQ(paluring_buf_refs(buf), 1);
+  paluring_buf_release(buf);
+  return NULL;
+}
+
+TEST(a_waiter_that_has_its_own_hands_driving_to_one_that_still_sleeps) {
+  shared_open(8, 0);
+  for (int i = 0; i < 8; i++) circle[i] = open_pipe();
+  pthread_t threads[8];
+  threads_begin(threads, 8, pass_on);
+  put_byte(circle[0]); /* one is awake at a time: a lost hand-over stops the circle */
+  threads_end(threads, 8);
+  CHECK_EQ(drain_pipe(circle[0]), 1);
+  for (int i = 0; i < 8; i++) close_pipe(circle[i]);
+  ring_done(shared.ring);
+}
+
+enum { REAPED = 40000 };
+static atomic_int reaped[REAPED];
+
+static void *reap_many(void *argument) {
+  paluring_completion taken;
+  (void)argument;
+  for (;;) {
+    int32_t count = paluring_ring_reap(shared.ring, 1, LONG_ENOUGH, &taken, 1);
+    if (!EXPECT_EQ(count, 1)) break;
+    if (taken.user_data >= REAPED) break; /* one for each thread, at the end */
+    atomic_fetch_add(&reaped[taken.user_data], 1);
+  }
+  return NULL;
+}
+
+static void start_queue(uintptr_t user_data) {
+  paluring_op op = with_flags(nop_op(NULL, (void *)user_data), PALURING_OP_QUEUE | PALURING_OP_SUBMIT);
+  int32_t status;
+  int64_t end = now_ns() + LONG_ENOUGH;
+  while ((status = paluring_io_start(shared.ring, &op, NULL)) == -EAGAIN && now_ns() < end) sched_yield();
+  EXPECT_EQ(status, 0);
+}
+
+TEST(four_threads_reap_at_once_and_each_completion_is_taken_once) {
+  shared_open(8, 256);
+  pthread_t threads[THREADS];
+  memset(reaped, 0, sizeof reaped);
+  threads_begin(threads, THREADS, reap_many);
+  for (uintptr_t i = 0; i < REAPED + THREADS; i++) start_queue(i);
+  threads_end(threads, THREADS);
+  for (int i = 0; i < REAPED; i++) CHECK_EQ(reaped[i], 1);
+  ring_done(shared.ring);
+}
+
+static atomic_int drained[THREADS][500];
+
+static void *start_and_drain(void *argument) {
+  for (int i = 0; i < 500 && !atomic_load(&harness.failed); i++) {
+    atomic_int *calls = &drained[(intptr_t)argument][i];
+    for (int k = 0; k < 5; k++) start_only(shared.ring, nop_op(count_call, calls));
+    start_only(shared.ring, timeout_op(10000, count_call, calls));
+    EXPECT_EQ(paluring_ring_drain(shared.ring, LONG_ENOUGH), 0);
+    EXPECT_EQ(*calls, 6); /* mine are among those that are finished */
+  }
+  return NULL;
+}
+
+TEST(four_threads_drain_at_once_and_find_theirs_done) {
+  shared_open(8, 0);
+  pthread_t threads[THREADS];
+  threads_begin(threads, THREADS, start_and_drain);
+  threads_end(threads, THREADS);
+  CHECK_EQ(stats_of(shared.ring).total_finished, THREADS * 500 * 6);
+  ring_done(shared.ring);
+}
+
+static void *run_for_others(void *argument) {
+  (void)argument;
+  while (!shared.stopped) {
+    int32_t status = paluring_ring_run(shared.ring, 1, LONG_ENOUGH);
+    EXPECT(status >= 0 || status == -EBUSY);
+    if (status == -EBUSY) sched_yield();
+  }
+  return NULL;
+}
+
+TEST(waiters_and_a_running_driver_share_a_ring) {
+  shared_open(8, 0);
+  pthread_t threads[THREADS], driver = start_thread(run_for_others, NULL);
+  threads_begin(threads, THREADS, do_many);
+  threads_end(threads, THREADS);
+  CHECK_EQ(shared.done, THREADS * 1000);
+  atomic_store(&shared.stopped, 1);
+  CHECK_EQ(paluring_ring_wake(shared.ring), 0);
+  pthread_join(driver, NULL);
+  ring_done(shared.ring);
+}
+
+/* ---- a submitter that goes ---- */
+
+static void *submit_and_exit(void *argument) {
+  (void)argument;
+  shared.io = start_op(shared.ring, read_op(shared.ends.read, shared.buf, NULL, NULL));
+  EXPECT(paluring_ring_submit(shared.ring) >= 0);
+  return NULL;
+}
+
+TEST(an_io_outlives_the_thread_that_submitted_it) {
+  shared_open(8, 0);
+  shared.ends = open_pipe();
+  shared.buf = new_buf(1);
+  for (int i = 0; i < 50; i++) {
+    paluring_completion completion;
+    pthread_join(start_thread(submit_and_exit, NULL), NULL);
+    CHECK_EQ(paluring_io_wait(shared.ring, shared.io, MS, NULL), -ETIME); /* nobody asked for a cancel */
+    put_byte(shared.ends);
+    CHECK_EQ(paluring_io_wait(shared.ring, shared.io, LONG_ENOUGH, &completion), 0);
+    CHECK_EQ(completion.result, 1);
+    CHECK_EQ(completion.flags, 0);
+  }
+  CHECK(stats_of(shared.ring).total_resubmits > 0);
+  CHECK_EQ(stats_of(shared.ring).total_cancelled, 0);
+  CHECK_EQ(paluring_buf_refs(shared.buf), 1);
+  paluring_buf_release(shared.buf);
+  close_pipe(shared.ends);
+  ring_done(shared.ring);
+}
+
+int main(void) {
+  RUN(several_threads_drive_in_turn_and_nothing_is_lost);
+  RUN(a_second_driver_is_busy_while_the_first_sleeps);
+  RUN(eight_threads_wait_at_once_and_each_gets_its_own);
+  RUN(a_waiter_that_has_its_own_hands_driving_to_one_that_still_sleeps);
+  RUN(four_threads_reap_at_once_and_each_completion_is_taken_once);
+  RUN(four_threads_drain_at_once_and_find_theirs_done);
+  RUN(waiters_and_a_running_driver_share_a_ring);
+  RUN(an_io_outlives_the_thread_that_submitted_it);
+  return harness_end();
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Asking for I/Os to be cancelled. Cancelling never delivers: the completion comes as any other.
+
+use super::ring::Ring;
+use super::state::State;
+use super::table::{Discarded, Kind, State as At, marks};
+use super::{Result, Status};
+use crate::sys::{Backend, Sqe, entry, os};
+
+impl<B: Backend> Ring<B> {
+    /// Ask for one I/O to be cancelled.
+    pub(crate) fn cancel(&self, io: u64) -> Result<()> {
+        self.change(|state| {
+            let (slot, io) = state.table.find(io)?;
+            if io.state == At::Done {
+                // Finished, but not delivered: there is nothing left to ask.
+                return Ok(());
+            }
+            io.marks |= marks::CANCELLED;
+            state.ask_cancel(slot)
+        })
+    }
+
+    /// Ask for all I/Os on a descriptor to be cancelled; → how many.
+    pub(crate) fn cancel_fd(&self, fd: i32) -> Result<i32> {
+        self.change(|state| state.cancel_fd(fd))
+    }
+
+    /// Ask for all I/Os to be cancelled; → how many.
+    pub(crate) fn cancel_all(&self) -> Result<i32> {
+        self.change(State::cancel_all)
+    }
+
+    /// A new time limit from now.
+    pub(crate) fn set_timeout(&self, io: u64, timeout_ns: i64) -> Result<()> {
+        self.change(|state| {
+            let (slot, io) = state.table.find(io)?;
+            if io.state == At::Done {
+                return Err(Status::STALE);
+            }
+            state.deadlines.reserve()?;
+            let at = (timeout_ns > 0).then(|| os::now().saturating_add(timeout_ns as u64));
+            state.set_deadline(slot, at);
+            Ok(())
+        })
+    }
+
+    /// Give up a result; → user_data. What the I/O held is dropped here, outside the lock.
+    pub(crate) fn drop_io(&self, io: u64) -> Result<usize> {
+        let (user_data, discarded) = {
+            let mut state = self.lock(os::thread_id());
+            state.drop_io(io)?
+        };
+        self.kick_if_due();
+        drop(discarded);
+        Ok(user_data)
+    }
+
+    /// A change by any thread of a ring that is open: the driver is woken to act on it.
+    fn change<T>(&self, change: impl FnOnce(&mut State<B>) -> Result<T>) -> Result<T> {
+        let changed = {
+            let mut state = self.lock(os::thread_id());
+            state.check_open()?;
+            change(&mut state)
+        };
+        self.kick_if_due();
+        changed
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// Have one unfinished I/O cancelled: here, if its entry still waits for room; else by the kernel. One entry for
+    /// each I/O and enter at most; asking again later is worth it, since a request that is just being retried escapes.
+    pub(super) fn ask_cancel(&mut self, slot: u32) -> Result<()> {
+        let now = self.counts.enters as u32 | 1;
+        let Some(io) = self.table.get(slot) else { return Ok(()) };
+        let (state, handle) = (io.state, io.handle);
+        match state {
+            At::Done => Ok(()),
+            At::Queued => {
+                self.overflow.retain(|sqe| sqe.user_data != handle);
+                self.finish(slot, Status::ECANCELED.code(), 0, 0);
+                Ok(())
+            }
+            At::Kernel if io.cancel_enter == now => Ok(()),
+            At::Kernel => {
+                io.cancel_enter = now;
+                let cancel = Sqe { opcode: entry::op::ASYNC_CANCEL, fd: -1, addr: handle, ..Sqe::default() };
+                self.enqueue_own(Kind::Cancel, cancel)
+            }
+        }
+    }
+
+    pub(super) fn cancel_fd(&mut self, fd: i32) -> Result<i32> {
+        let mut asked = 0;
+        let mut from = 0;
+        while let Some(slot) = self.table.next_slot(from, |io| io.fd == fd && fd >= 0 && io.state != At::Done) {
+            if let Some(io) = self.table.get(slot) {
+                io.marks |= marks::CANCELLED;
+            }
+            self.ask_cancel(slot)?;
+            asked += 1;
+            from = slot + 1;
+        }
+        Ok(asked)
+    }
+
+    /// What waits for room is finished here; for the rest one entry cancels everything that the kernel has.
+    pub(super) fn cancel_all(&mut self) -> Result<i32> {
+        let mut asked = self.finish_queued();
+        let mut from = 0;
+        while let Some(slot) = self.table.next_slot(from, |io| io.state == At::Kernel) {
+            if let Some(io) = self.table.get(slot) {
+                io.marks |= marks::CANCELLED;
+                asked += 1;
+            }
+            from = slot + 1;
+        }
+        self.ask_cancel_all()?;
+        Ok(asked)
+    }
+
+    /// Cancel every request of the ring, its own ones too, which are armed again when they end.
+    pub(super) fn ask_cancel_all(&mut self) -> Result<()> {
+        let flags = entry::CANCEL_ALL | entry::CANCEL_ANY;
+        self.enqueue_own(Kind::Cancel, Sqe { opcode: entry::op::ASYNC_CANCEL, fd: -1, op_flags: flags, ..Sqe::default() })
+    }
+
+    /// Finish what still waits for room with -ECANCELED; → how many I/Os.
+    pub(super) fn finish_queued(&mut self) -> i32 {
+        let mut finished = 0;
+        for sqe in std::mem::take(&mut self.overflow) {
+            if let Ok((slot, io)) = self.table.find(sqe.user_data) {
+                io.marks |= marks::CANCELLED;
+                self.finish(slot, Status::ECANCELED.code(), 0, 0);
+                finished += 1;
+            }
+        }
+        finished
+    }
+
+    fn drop_io(&mut self, io: u64) -> Result<(usize, Option<Discarded>)> {
+        let (slot, io) = self.table.find(io)?;
+        if io.is_unwanted() {
+            return Err(Status::STALE);
+        }
+        let user_data = io.user_data;
+        let (is_done, is_multishot) = (io.state == At::Done, io.is(marks::MULTISHOT));
+        io.marks |= marks::DROPPED;
+        let waiting = io.events.take().map_or(0, |events| events.len() as u32) + u32::from(is_done);
+        self.counts.done -= waiting;
+        self.counts.dropped += 1;
+        self.call_ready(slot, Status::DROPPED.code());
+        if !is_done {
+            self.counts.unwanted += 1;
+            if is_multishot {
+                self.ask_cancel(slot)?;
+            }
+            return Ok((user_data, None));
+        }
+        let Some(io) = self.table.get(slot) else { return Ok((user_data, None)) };
+        if io.is(marks::LISTED) {
+            return Ok((user_data, Some(Discarded::take_from(io))));
+        }
+        Ok((user_data, self.table.remove(slot).map(Discarded::new)))
+    }
+}

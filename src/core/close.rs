@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Closing: refuse, cancel, deliver; orphan what is left, and quarantine its memory.
+//!
+//! The closer takes the driver's role. It can enter the kernel if it is the owner, or the ring is SHARED; it needn't if
+//! nothing has entered yet (an unbound ring); it can't if the owner is another thread or gone: then all is orphaned.
+
+use super::alloc::try_vec;
+use super::open::Mode;
+use super::ring::Ring;
+use super::session::{Kind, Session};
+use super::state::{Phase, State};
+use super::table::{Orphans, State as At, marks};
+use super::wait::{Limit, Woken};
+use super::{Result, Status, quarantine};
+use crate::sys::{Backend, os};
+
+/// A close under way.
+pub(super) struct Closing {
+    limit: Limit,
+    /// The kernel can be entered.
+    drives: bool,
+    /// One enter at least has been made, whatever the limit.
+    tried: bool,
+    held: Vec<(Option<super::BufRef>, Option<super::table::Storage>)>,
+    bytes: u64,
+    orphaned: i32,
+    /// What the call returns instead of the count.
+    instead: Option<Status>,
+}
+
+/// How long a close waits before it asks again for what did not let itself be cancelled.
+const ASK_AGAIN_NS: u64 = 20_000_000;
+
+impl<B: Backend> Ring<B> {
+    /// Close the ring; `None`: within a callback, to be done when it returns.
+    pub(crate) fn close(&self, limit: Limit) -> Result<Option<Session<'_, B>>> {
+        quarantine::collect();
+        let me = os::thread_id();
+        let mut state = self.lock(me);
+        if matches!(state.phase, Phase::Closing | Phase::Closed) {
+            return Err(Status::CLOSED);
+        }
+        let mut drives = state.phase == Phase::Open && !self.is_poisoned();
+        if state.phase == Phase::Open && self.options.mode == Mode::Owner && self.owner() != me {
+            if !self.owner_exited() && !self.is_poisoned() {
+                return Err(Status::WRONG_THREAD);
+            }
+            drives = false;
+        }
+        if state.driver == me {
+            state.close_request = Some(limit);
+            state.phase = Phase::Closing;
+            return Ok(None);
+        }
+        Ok(Some(self.take_over(state, me, limit, drives)?))
+    }
+
+    /// The close that the last release makes: it may come from any thread, and then doesn't drive.
+    pub(crate) fn close_last(&self) -> Result<Session<'_, B>> {
+        let me = os::thread_id();
+        let state = self.lock(me);
+        if state.phase == Phase::Closed {
+            return Err(Status::CLOSED);
+        }
+        let drives = state.phase == Phase::Open && !self.is_poisoned() && (self.options.mode == Mode::Shared || self.owner() == me);
+        self.take_over(state, me, Limit::Within(0), drives)
+    }
+
+    fn take_over<'a>(&'a self, mut state: super::lock::Guard<'a, State<B>>, me: usize, limit: Limit, drives: bool) -> Result<Session<'a, B>> {
+        let unbound = state.phase == Phase::Unbound;
+        state.phase = Phase::Closing;
+        if state.driver != 0 && !self.is_poisoned() {
+            drop(state);
+            let _ = self.wake();
+            self.await_no_driver(me);
+            state = self.lock(me);
+        }
+        state.driver = me;
+        drop(state);
+        let driver = self.driver(me);
+        let mut closing = self.begin_closing(me, limit, Ok(()))?;
+        closing.drives = drives;
+        if unbound {
+            self.lock(me).finish_unsubmitted();
+        }
+        Ok(Session::new(self, driver, Kind::Close(closing), 0))
+    }
+
+    /// The caller drives: ask for everything to be cancelled.
+    pub(super) fn begin_closing(&self, me: usize, limit: Limit, instead: Result<()>) -> Result<Closing> {
+        let mut state = self.lock(me);
+        state.phase = Phase::Closing;
+        state.closer_drives = true;
+        // Without memory for the entry, what is left at the limit is orphaned.
+        let _ = state.cancel_all();
+        drop(state);
+        self.tell_waiters_slowly();
+        Ok(Closing { limit, drives: true, tried: false, held: Vec::new(), bytes: 0, orphaned: 0, instead: instead.err() })
+    }
+
+    /// One step: `None` = there is something to deliver, or to look at again.
+    pub(super) fn advance_close(&self, me: usize, closing: &mut Closing) -> Result<Option<Result<i32>>> {
+        {
+            let mut state = self.lock(me);
+            // A completion that memory is short for stays where it is, and is orphaned at the limit.
+            let _ = state.collect();
+            if state.has_due() {
+                return Ok(None);
+            }
+            if state.unfinished() == 0 {
+                drop(state);
+                self.finish_close(me, closing);
+                return Ok(Some(closing.instead.map_or(Ok(closing.orphaned), Err)));
+            }
+        }
+        let left = closing.limit.left();
+        if !closing.drives || left == Some(0) && closing.tried {
+            self.lock(me).orphan_all(closing);
+            return Ok(None);
+        }
+        closing.tried = true;
+        let mut slice = Limit::Within(left.unwrap_or(ASK_AGAIN_NS).min(ASK_AGAIN_NS));
+        let waited = self.wait_for(me, &mut slice, |state| {
+            let _ = state.collect();
+            Ok(state.has_due() || state.unfinished() == 0)
+        });
+        match waited {
+            Ok((Woken::Time, _)) => drop(self.lock(me).ask_cancel_all()),
+            Ok(_) => {}
+            // The kernel refuses this thread: nobody can drive the ring any more.
+            Err(_) => closing.drives = false,
+        }
+        Ok(None)
+    }
+
+    /// Everything is delivered or kept: end the ring.
+    fn finish_close(&self, me: usize, closing: &mut Closing) {
+        self.end_visits();
+        let (backend, event_fd) = {
+            let mut state = self.lock(me);
+            state.phase = Phase::Closed;
+            state.closer_drives = false;
+            (state.backend.take(), state.event_fd.take())
+        };
+        self.tell_waiters_slowly();
+        drop(event_fd);
+        let bound_here = self.options.mode == Mode::Owner && self.owner() == me;
+        let Some(sentinel) = backend.map(|backend| backend.close(bound_here)) else { return };
+        let held = std::mem::take(&mut closing.held);
+        if !held.is_empty() {
+            quarantine::add(self.process_mark(), Orphans { sentinel, _held: held, bytes: closing.bytes });
+        }
+        quarantine::collect();
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// Nothing has entered the kernel: all is cancelled here, and the submission queue forgotten.
+    fn finish_unsubmitted(&mut self) {
+        let mut from = 0;
+        while let Some(slot) = self.table.next_slot(from, |io| io.state == At::Kernel) {
+            self.finish(slot, Status::ECANCELED.code(), 0, 0);
+            from = slot + 1;
+        }
+    }
+
+    /// Finish what is left without its buffers, which go where the kernel may go on using them.
+    fn orphan_all(&mut self, closing: &mut Closing) {
+        let left = self.unfinished() as usize;
+        let mut held = try_vec(left);
+        let status = if self.lost { Status::LOST } else { Status::ORPHANED };
+        let mut from = 0;
+        while let Some(slot) = self.table.next_slot(from, |io| io.state != At::Done) {
+            from = slot + 1;
+            let Some(io) = self.table.get(slot) else { continue };
+            let pair = (io.buf.take(), io.storage.take());
+            io.marks &= !(marks::TIMED_OUT | marks::MOVED);
+            closing.bytes += pair.0.as_ref().map_or(0, |buf| buf.len() as u64);
+            match &mut held {
+                Ok(held) => held.push(pair),
+                // No memory to remember it: leaked, never freed early.
+                Err(_) => std::mem::forget(pair),
+            }
+            closing.orphaned += 1;
+            self.counts.orphaned += 1;
+            self.finish(slot, status.code(), 0, 0);
+        }
+        if let Ok(held) = held {
+            closing.held = held;
+        }
+    }
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a completion entry to what the host gets.
+//!
+//! One rule carries multishots and zero-copy sends: an I/O retires with the completion that has no
+//! F_MORE, and not before. A completion acts only if its kind, generation and the I/O's state fit; others are counted.
+
+use super::Result;
+use super::session::Delivery;
+use super::state::{Ready, State};
+use super::table::{Completion, Discarded, Io, Kind, State as At, To, completion_flags, generation_of, marks, remember};
+use crate::sys::entry::{self, cqe_flags, op};
+use crate::sys::{Backend, Cqe};
+
+/// What a completion of an I/O means.
+enum Meaning {
+    /// One of several.
+    Event,
+    /// The last.
+    Last { result: i32, flags: u32, extra: u64 },
+    /// A zero-copy send's result, to be told with its notification.
+    Noted,
+}
+
+impl<B: Backend> State<B> {
+    /// Take one completion out of the queue and hand out what it brings at once, if it is for a callback or nobody.
+    /// Else it is put where its taker will find it.
+    #[inline]
+    pub(super) fn retire(&mut self, cqe: Cqe) -> Result<Option<Delivery>> {
+        let Some((slot, meaning)) = self.understand(cqe) else { return Ok(None) };
+        let Some(io) = self.table.get(slot) else { return Ok(None) };
+        match meaning {
+            Meaning::Noted => Ok(None),
+            Meaning::Last { result, flags, extra } => {
+                if io.to == To::Callback && io.marks & (marks::DROPPED | marks::LISTED) == 0 {
+                    return Ok(self.finish_now(slot, result, flags, extra));
+                }
+                self.finish(slot, result, flags, extra);
+                Ok(None)
+            }
+            Meaning::Event if io.is_unwanted() => Ok(unwanted_event(io, cqe)),
+            Meaning::Event if io.to == To::Callback && !io.is(marks::LISTED) => Ok(Some(event_delivery(io, cqe))),
+            Meaning::Event => self.keep_event(slot, cqe).map(|()| None),
+        }
+    }
+
+    /// As `retire`, for calls that must not run callbacks: everything is put where its taker will find it.
+    pub(super) fn store(&mut self, cqe: Cqe) -> Result<()> {
+        let Some((slot, meaning)) = self.understand(cqe) else { return Ok(()) };
+        let Some(io) = self.table.get(slot) else { return Ok(()) };
+        match meaning {
+            Meaning::Noted => Ok(()),
+            Meaning::Last { result, flags, extra } => {
+                self.finish(slot, result, flags, extra);
+                Ok(())
+            }
+            // A descriptor that nobody takes is closed here; it is ours alone.
+            Meaning::Event if io.is_unwanted() => {
+                drop(unwanted_event(io, cqe));
+                Ok(())
+            }
+            Meaning::Event => self.keep_event(slot, cqe),
+        }
+    }
+
+    /// Bring all completions from the queue into the table; callbacks stay for process.
+    pub(super) fn collect(&mut self) -> Result<()> {
+        loop {
+            let next = match self.stalled.take() {
+                Some(cqe) => Some(cqe),
+                None => self.backend.as_mut().and_then(B::next),
+            };
+            let Some(cqe) = next else { return Ok(()) };
+            if let Err(short) = self.store(cqe) {
+                self.stalled = Some(cqe);
+                return Err(short);
+            }
+        }
+    }
+
+    /// Which I/O a completion is of, and what it means for it.
+    #[inline]
+    fn understand(&mut self, cqe: Cqe) -> Option<(u32, Meaning)> {
+        if generation_of(cqe.user_data) == 0 {
+            self.own_completion(cqe);
+            return None;
+        }
+        let Ok((slot, io)) = self.table.find(cqe.user_data) else {
+            self.counts.foreign += 1;
+            return None;
+        };
+        if io.state != At::Kernel {
+            self.counts.foreign += 1;
+            return None;
+        }
+        if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 {
+            return Some((slot, Meaning::Last { result: cqe.result, flags: cqe.flags, extra: 0 }));
+        }
+        Some((slot, special(io, cqe)))
+    }
+
+    #[cold]
+    fn own_completion(&mut self, cqe: Cqe) {
+        match cqe.user_data {
+            kind if kind == Kind::Wake as u64 => {
+                if cqe.flags & cqe_flags::MORE == 0 {
+                    self.arm_wake();
+                }
+            }
+            kind if kind == Kind::Timer as u64 => self.timer_at = 0,
+            kind if kind == Kind::Cancel as u64 || kind == Kind::TimerUpdate as u64 => {}
+            _ => self.counts.foreign += 1,
+        }
+    }
+
+    /// Where wakes go through a poll in the ring, keep it armed.
+    pub(super) fn arm_wake(&mut self) {
+        if let Some(sqe) = self.backend.as_ref().and_then(B::wake_entry) {
+            // Without memory for it, a sleep is bounded instead: see `wait`.
+            let _ = self.enqueue_own(Kind::Wake, sqe);
+        }
+    }
+
+    /// The last completion of an I/O with a callback: its slot is free again before the callback runs.
+    #[inline]
+    fn finish_now(&mut self, slot: u32, result: i32, flags: u32, extra: u64) -> Option<Delivery> {
+        if self.table.get(slot)?.deadline != super::deadlines::NONE {
+            self.set_deadline(slot, None);
+        }
+        let io = self.table.remove(slot)?;
+        self.held_back = 1;
+        let (result, marked) = outcome(&io, result);
+        self.count_finished(result, marked);
+        Some(complete(io, result, marked | translate(flags), extra))
+    }
+
+    /// The last completion of an I/O whose taker comes later, or never.
+    pub(super) fn finish(&mut self, slot: u32, result: i32, flags: u32, extra: u64) {
+        self.set_deadline(slot, None);
+        let Some(io) = self.table.get(slot) else { return };
+        let was_queued = io.state == At::Queued;
+        let (result, marked) = outcome(io, result);
+        io.state = At::Done;
+        io.result = result;
+        io.flags = marked | translate(flags);
+        io.extra = extra;
+        let (to, listed, unwanted) = (io.to, io.is(marks::LISTED), io.is_unwanted());
+        self.counts.queued -= u32::from(was_queued);
+        self.count_finished(result, marked);
+        if unwanted {
+            self.counts.unwanted -= 1;
+            self.counts.detached_failed += u64::from(to == To::Nobody && result < 0);
+            if !listed {
+                self.table.push(&mut self.trash, slot);
+            }
+            return;
+        }
+        self.counts.done += 1;
+        self.announce(slot, to, listed);
+    }
+
+    /// Put an I/O that has something to deliver where its taker looks.
+    fn announce(&mut self, slot: u32, to: To, listed: bool) {
+        match to {
+            To::Callback if !listed => {
+                self.counts.callbacks += 1;
+                self.table.push(&mut self.callbacks, slot);
+            }
+            To::Queue if !listed => {
+                self.counts.reapable += 1;
+                self.table.push(&mut self.reapable, slot);
+            }
+            To::Kept => self.call_ready(slot, 0),
+            _ => {}
+        }
+    }
+
+    /// Have a waiting ready function of a kept I/O called; `poll` reserved the room.
+    pub(super) fn call_ready(&mut self, slot: u32, status: i32) {
+        let Some(io) = self.table.get(slot) else { return };
+        if let Some(function) = io.notify.take() {
+            self.ready.push_back(Ready { function, user_data: io.notify_data, status });
+        }
+    }
+
+    fn keep_event(&mut self, slot: u32, cqe: Cqe) -> Result<()> {
+        let Some(io) = self.table.get(slot) else { return Ok(()) };
+        remember(io, cqe)?;
+        let (to, listed) = (io.to, io.is(marks::LISTED));
+        self.counts.done += 1;
+        self.announce(slot, to, listed);
+        Ok(())
+    }
+
+    #[inline]
+    fn count_finished(&mut self, result: i32, marked: u32) {
+        self.counts.finished += 1;
+        if result < 0 {
+            let cancelled = result == -libc::ECANCELED || marked & completion_flags::TIMED_OUT != 0;
+            self.counts.cancelled += u64::from(cancelled);
+        }
+    }
+
+    /// The oldest that is due to a callback: an event, or the end.
+    pub(super) fn next_callback(&mut self) -> Option<Delivery> {
+        loop {
+            let slot = self.table.pop(&mut self.callbacks)?;
+            self.counts.callbacks -= 1;
+            let io = self.table.get(slot)?;
+            if io.is(marks::DROPPED) {
+                self.remove_husk(slot);
+                continue;
+            }
+            self.counts.done -= 1;
+            if let Some(event) = io.events.as_mut().and_then(|events| events.pop_front()) {
+                let delivery = event_delivery(io, event);
+                if has_more(io) {
+                    self.counts.callbacks += 1;
+                    self.table.push(&mut self.callbacks, slot);
+                }
+                return Some(delivery);
+            }
+            let io = self.table.remove(slot)?;
+            self.held_back = 1;
+            let (result, flags, extra) = (io.result, io.flags, io.extra);
+            return Some(complete(io, result, flags, extra));
+        }
+    }
+
+    /// The oldest for reap.
+    pub(super) fn next_reapable(&mut self) -> Option<Completion> {
+        loop {
+            let slot = self.table.pop(&mut self.reapable)?;
+            self.counts.reapable -= 1;
+            if self.table.get(slot)?.is(marks::DROPPED) {
+                self.remove_husk(slot);
+                continue;
+            }
+            let taken = self.take(slot);
+            if self.table.get(slot).is_some_and(|io| taken.as_ref().is_some_and(|taken| taken.io == io.handle) && has_more(io)) {
+                self.counts.reapable += 1;
+                self.table.push(&mut self.reapable, slot);
+            }
+            if taken.is_some() {
+                return taken;
+            }
+        }
+    }
+
+    /// Take what a kept or queued I/O has to deliver: its oldest event, or its end.
+    pub(super) fn take(&mut self, slot: u32) -> Option<Completion> {
+        let io = self.table.get(slot)?;
+        if let Some(event) = io.events.as_mut().and_then(|events| events.pop_front()) {
+            self.counts.done -= 1;
+            return Some(event_completion(io, event));
+        }
+        if io.state != At::Done {
+            return None;
+        }
+        self.counts.done -= 1;
+        let mut io = self.table.remove(slot)?;
+        let (result, flags, extra) = (io.result, io.flags, io.extra);
+        let moved = if io.is(marks::MOVED) { io.buf.take() } else { None };
+        Some(Completion { io: io.handle, user_data: io.user_data, buf: moved, extra, result, flags, opcode: io.opcode })
+    }
+
+    /// The oldest whose result nobody takes.
+    pub(super) fn next_trash(&mut self) -> Option<Discarded> {
+        let slot = self.table.pop(&mut self.trash)?;
+        self.table.remove(slot).map(Discarded::new)
+    }
+
+    /// A dropped I/O has left its list. Once it is done its slot is free, but what it still holds is let go of outside the lock.
+    pub(super) fn remove_husk(&mut self, slot: u32) {
+        match self.table.get(slot) {
+            Some(io) if io.state == At::Done && io.holds_nothing() => drop(self.table.remove(slot)),
+            Some(io) if io.state == At::Done => self.table.push(&mut self.trash, slot),
+            _ => {}
+        }
+    }
+}
+
+/// Completions with MORE or NOTIF.
+#[cold]
+fn special(io: &mut Io, cqe: Cqe) -> Meaning {
+    if cqe.flags & cqe_flags::NOTIF != 0 {
+        let copied = u64::from(cqe.result as u32 & entry::NOTIF_ZC_COPIED != 0);
+        return Meaning::Last { result: io.result, flags: io.flags, extra: copied };
+    }
+    if matches!(io.opcode, op::SEND_ZC | op::SENDMSG_ZC) {
+        io.result = cqe.result;
+        io.flags = cqe.flags & !cqe_flags::MORE;
+        io.marks |= marks::NOTIFIES;
+        return Meaning::Noted;
+    }
+    Meaning::Event
+}
+
+fn has_more(io: &Io) -> bool {
+    io.state == At::Done || io.events.as_ref().is_some_and(|events| !events.is_empty())
+}
+
+fn unwanted_event(io: &Io, cqe: Cqe) -> Option<Delivery> {
+    if cqe.result >= 0 && io.makes_descriptor() {
+        crate::sys::os::close_unwanted(cqe.result);
+    }
+    None
+}
+
+/// The result as the host sees it, and the flags that say why.
+#[inline]
+fn outcome(io: &Io, result: i32) -> (i32, u32) {
+    if io.marks & (marks::TIMED_OUT | marks::CANCELLED) == 0 {
+        return (result, 0);
+    }
+    if io.is(marks::TIMED_OUT) && !io.is(marks::CANCELLED) {
+        let result = if matches!(-result, libc::ECANCELED | libc::EINTR) { -libc::ETIME } else { result };
+        return (result, completion_flags::TIMED_OUT);
+    }
+    let timed_out = if io.is(marks::TIMED_OUT) { completion_flags::TIMED_OUT } else { 0 };
+    // A worker's system call that a cancel interrupts says EINTR: the cancel did it.
+    let result = if result == -libc::EINTR { -libc::ECANCELED } else { result };
+    (result, completion_flags::CANCELLED | timed_out)
+}
+
+#[inline]
+fn translate(flags: u32) -> u32 {
+    if flags & cqe_flags::SOCK_NONEMPTY != 0 { completion_flags::SOCK_NONEMPTY } else { 0 }
+}
+
+#[inline]
+fn complete(io: Io, result: i32, flags: u32, extra: u64) -> Delivery {
+    let Io { handle, user_data, notify, buf, storage, opcode, .. } = io;
+    drop(storage);
+    Delivery::Complete {
+        callback: notify,
+        completion: Completion { io: handle, user_data, buf, extra, result, flags, opcode },
+    }
+}
+
+/// An event is lent no buffer: the I/O goes on and keeps its own.
+fn event_completion(io: &Io, event: Cqe) -> Completion {
+    Completion {
+        io: io.handle,
+        user_data: io.user_data,
+        buf: None,
+        extra: 0,
+        result: event.result,
+        flags: completion_flags::MORE | translate(event.flags),
+        opcode: io.opcode,
+    }
+}
+
+fn event_delivery(io: &Io, event: Cqe) -> Delivery {
+    Delivery::Complete { callback: io.notify, completion: event_completion(io, event) }
+}

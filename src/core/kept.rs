@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Completions without callbacks: polled, waited for, reaped.
+
+use super::ring::{Ring, TurnEnd};
+use super::state::{Phase, Ready, State};
+use super::table::{Completion, HostFn, To};
+use super::wait::{Limit, Woken};
+use super::{Result, Status};
+use crate::sys::{Backend, os};
+
+impl<B: Backend> Ring<B> {
+    /// Take a kept completion, or leave `ready` to be told of it. One step under the lock: no notification is lost.
+    pub(crate) fn poll(&self, io: u64, ready: Option<(HostFn, usize)>) -> Result<Option<Completion>> {
+        let me = os::thread_id();
+        let taken = {
+            let mut state = self.lock(me);
+            state.check_kept(io)?;
+            match state.take_kept(io)? {
+                Some(taken) => Ok(Some(taken)),
+                None => state.await_ready(io, ready).map(|()| None),
+            }
+        };
+        self.empty_trash(me);
+        taken
+    }
+
+    /// Wait for a kept completion, driving meanwhile.
+    pub(crate) fn wait_io(&self, io: u64, mut limit: Limit) -> Result<Completion> {
+        let look = |state: &mut State<B>| -> Option<Result<Completion>> {
+            if let Err(status) = state.check_kept(io) {
+                return Some(Err(status));
+            }
+            state.take_kept(io).transpose()
+        };
+        let driver = match self.begin_in_turn(&mut limit, look)? {
+            TurnEnd::Found(taken) => return Ok(taken),
+            TurnEnd::Time => return Err(Status::ETIME),
+            TurnEnd::Driver(driver) => driver,
+        };
+        let mut found = None;
+        loop {
+            let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
+                if found.is_none() {
+                    state.collect()?;
+                    found = look(state);
+                }
+                Ok(found.is_some())
+            })?;
+            self.empty_trash(driver.me);
+            if let Some(found) = found.take() {
+                return found;
+            }
+            match woken {
+                // Wakes are for the loops that drive.
+                Woken::Enough | Woken::Wake => {}
+                Woken::Time => return Err(Status::ETIME),
+                Woken::Signal => return Err(Status::EINTR),
+                Woken::Closing => return Err(Status::CLOSED),
+                Woken::Refused(status) => return Err(status),
+            }
+        }
+    }
+
+    /// Wait until `min` completions can be reaped, or there is a reason to return with less.
+    pub(crate) fn reap_ready(&self, min: u32, mut limit: Limit) -> Result<()> {
+        if self.lock(os::thread_id()).phase == Phase::Closed {
+            return Ok(());
+        }
+        let there = |state: &mut State<B>| (min > 0 && state.counts.reapable >= min).then_some(Ok(()));
+        let driver = match self.begin_in_turn(&mut limit, there)? {
+            TurnEnd::Driver(driver) => driver,
+            TurnEnd::Found(()) | TurnEnd::Time => return Ok(()),
+        };
+        let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
+            state.collect()?;
+            Ok(state.counts.reapable >= min)
+        })?;
+        self.lock(driver.me).collect()?;
+        self.empty_trash(driver.me);
+        match woken {
+            Woken::Closing => Err(Status::CLOSED),
+            Woken::Refused(status) if self.lock(driver.me).counts.reapable == 0 => Err(status),
+            _ => Ok(()),
+        }
+    }
+
+    /// The oldest that can be reaped.
+    pub(crate) fn reap_next(&self) -> Result<Option<Completion>> {
+        let mut state = self.lock(os::thread_id());
+        match state.next_reapable() {
+            None if state.phase == Phase::Closed => Err(Status::CLOSED),
+            next => Ok(next),
+        }
+    }
+
+    /// Completions that process or reap would deliver, and kept ones.
+    pub(crate) fn ready(&self) -> Result<i32> {
+        let me = os::thread_id();
+        let there = {
+            let mut state = self.lock(me);
+            let before = state.deliverable();
+            // A driver that sleeps in enter must see what is taken out of its queue.
+            if state.phase != Phase::Closed {
+                state.collect()?;
+                if state.deliverable() > before && self.is_asleep() {
+                    state.kicked = true;
+                    drop(state);
+                    self.kick();
+                    state = self.lock(me);
+                }
+            }
+            if state.phase == Phase::Closed && state.deliverable() == 0 {
+                return Err(Status::CLOSED);
+            }
+            state.deliverable()
+        };
+        self.empty_trash(me);
+        Ok(there as i32)
+    }
+
+    /// Drop what nobody takes, outside the lock.
+    pub(super) fn empty_trash(&self, me: usize) {
+        loop {
+            let discarded = self.lock(me).next_trash();
+            if discarded.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// Poll and wait are for kept I/Os.
+    fn check_kept(&mut self, io: u64) -> Result<()> {
+        let closed = self.phase == Phase::Closed && self.deliverable() == 0;
+        match self.table.find(io) {
+            Ok((_, io)) if io.is(super::table::marks::DROPPED) => Err(Status::STALE),
+            Ok((_, io)) if io.to != To::Kept => Err(Status::EINVAL),
+            Ok(_) => Ok(()),
+            Err(_) if closed => Err(Status::CLOSED),
+            Err(stale) => Err(stale),
+        }
+    }
+
+    fn take_kept(&mut self, io: u64) -> Result<Option<Completion>> {
+        let (slot, _) = self.table.find(io)?;
+        if let Some(taken) = self.take(slot) {
+            return Ok(Some(taken));
+        }
+        // It may be in the queue: a driver that polls after a submit sees it without another call.
+        if self.driver == 0 && self.phase == Phase::Open {
+            self.collect()?;
+            return Ok(self.take(slot));
+        }
+        Ok(None)
+    }
+
+    /// Have `ready` told, in place of an earlier one, which is told that it was replaced.
+    fn await_ready(&mut self, io: u64, ready: Option<(HostFn, usize)>) -> Result<()> {
+        // Room for both calls, so that a completion can't fail to make them: one for each I/O that has a function.
+        let room = self.table.len() as usize + 1;
+        if self.ready.capacity() < room + self.ready.len() && ready.is_some() {
+            self.ready.try_reserve(room)?;
+        }
+        let (_, io) = self.table.find(io)?;
+        let old = io.notify.take().map(|function| (function, io.notify_data));
+        if let Some((function, user_data)) = ready {
+            io.notify = Some(function);
+            io.notify_data = user_data;
+        }
+        if let Some((function, user_data)) = old {
+            self.ready.push_back(Ready { function, user_data, status: Status::DROPPED.code() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ring itself. It returns what happened as values and never calls the host: no
+//! callback, release function or log function runs under its lock.
+//!
+//! From an I/O's start to its end: `start` → `state` (table, queues) → `wait` (enter) →
+//! `complete` (retire) → `session` (hand out).
+
+pub(crate) mod buf;
+pub(crate) mod insight;
+pub(crate) mod log;
+pub(crate) mod op;
+pub(crate) mod unavailable;
+
+mod alloc;
+mod cancel;
+mod close;
+mod complete;
+mod deadlines;
+mod fork;
+mod kept;
+mod lock;
+mod open;
+mod prepare;
+mod quarantine;
+mod ring;
+mod seat;
+mod session;
+mod start;
+mod state;
+mod status;
+mod table;
+mod wait;
+mod wake;
+
+pub(crate) use buf::{Buf, BufRef};
+pub(crate) use open::{Mode, Options};
+pub(crate) use session::{Delivery, Lent, Step};
+pub(crate) use start::Start;
+pub(crate) use status::Status;
+pub(crate) use table::{Completion, To, copied};
+pub(crate) use wait::Limit;
+
+/// A ring on the kernel's io_uring.
+pub(crate) type KernelRing = ring::Ring<crate::sys::linux::Linux>;
+
+/// A session on such a ring.
+pub(crate) type KernelSession<'a> = session::Session<'a, crate::sys::linux::Linux>;
+
+pub(crate) type Result<T> = std::result::Result<T, Status>;

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Living in a host's event loop: the event fd, and what makes it safe to sleep on it.
+//!
+//! The kernel writes the event fd at each completion, held-back ones included. `prepare` clears it first and
+//! looks for completions afterwards, so one that comes in between is either seen or makes the fd readable again.
+
+use std::os::fd::AsRawFd;
+
+use super::ring::Ring;
+use super::state::State;
+use super::table::{Kind, TimeSpec};
+use super::wait::{Limit, Woken};
+use super::{Result, Status};
+use crate::sys::{Backend, Sqe, entry, os};
+
+impl<B: Backend> Ring<B> {
+    /// The event fd, made at the first call.
+    pub(crate) fn event_fd(&self) -> Result<i32> {
+        let mut state = self.lock(os::thread_id());
+        state.check_open()?;
+        let fd = state.event_fd()?;
+        self.set_event_fd(fd);
+        Ok(fd)
+    }
+
+    /// Submit and arm; → 1 if there is something to process or reap, 0 if the host may sleep.
+    pub(crate) fn prepare(&self) -> Result<i32> {
+        let driver = self.begin()?;
+        let me = driver.me;
+        {
+            let mut state = self.lock(me);
+            let fd = state.event_fd()?;
+            self.set_event_fd(fd);
+            if !state.event_fd_registered {
+                state.backend()?.register_eventfd(fd)?;
+                state.event_fd_registered = true;
+            }
+        }
+        loop {
+            {
+                let mut state = self.lock(me);
+                os::eventfd_clear(state.event_fd()?);
+                state.set_timer()?;
+            }
+            let (woken, _) = self.wait_for(me, &mut Limit::Within(0), |state| {
+                state.collect()?;
+                Ok(state.deliverable() > 0 || state.has_due())
+            })?;
+            self.empty_trash(me);
+            match woken {
+                Woken::Enough | Woken::Wake => return self.stay_awake(me),
+                Woken::Refused(status) => return Err(status),
+                Woken::Closing => return Err(Status::CLOSED),
+                Woken::Time | Woken::Signal => {}
+            }
+            let mut state = self.lock(me);
+            if !self.sleep_in_loop() {
+                drop(state);
+                let _ = self.take_wake();
+                return self.stay_awake(me);
+            }
+            // The second look: what came since is seen now, or writes the fd.
+            state.collect()?;
+            let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer_at != 0 && state.timer_at <= at);
+            let backend = state.backend()?;
+            let all_submitted = backend.publish() == 0 && !backend.holds_back();
+            if state.deliverable() > 0 || state.has_due() {
+                drop(state);
+                return self.stay_awake(me);
+            }
+            if all_submitted && timer_is_set && state.overflow.is_empty() {
+                return Ok(0);
+            }
+            self.awake();
+        }
+    }
+
+    /// Don't sleep: the fd is readable too.
+    fn stay_awake(&self, me: usize) -> Result<i32> {
+        self.awake();
+        os::eventfd_write(self.lock(me).event_fd()?)?;
+        Ok(1)
+    }
+
+    /// After a process: where something is left, the event loop shall come back.
+    #[inline]
+    pub(super) fn signal_leftovers(&self, me: usize) {
+        let mut state = self.lock(me);
+        if state.event_fd.is_some() {
+            let left = state.has_due() || state.deliverable() > 0 || state.backend.as_mut().is_some_and(|backend| backend.available() > 0);
+            if left {
+                let _ = state.event_fd().map(os::eventfd_write);
+            }
+        }
+    }
+}
+
+impl<B: Backend> State<B> {
+    fn event_fd(&mut self) -> Result<i32> {
+        let fd = match &self.event_fd {
+            Some(fd) => fd.as_raw_fd(),
+            None => self.event_fd.insert(os::eventfd()?).as_raw_fd(),
+        };
+        Ok(fd)
+    }
+
+    /// Have the kernel complete a timer at the nearest deadline. One timer: a nearer deadline changes it, a later one
+    /// finds it gone off and sets the next.
+    fn set_timer(&mut self) -> Result<()> {
+        let Some(at) = self.deadlines.nearest() else { return Ok(()) };
+        if self.timer_at != 0 && self.timer_at <= at {
+            return Ok(());
+        }
+        // The field that the entry points to stays as it is until the kernel has read it, at the submit that follows.
+        self.timer_spec = TimeSpec::from_ns(at).0;
+        let spec = self.timer_spec.as_ptr().addr() as u64;
+        if self.timer_at == 0 {
+            let sqe = Sqe { opcode: entry::op::TIMEOUT, fd: -1, addr: spec, len: 1, op_flags: entry::TIMEOUT_ABS, ..Sqe::default() };
+            self.enqueue_own(Kind::Timer, sqe)?;
+        } else {
+            let op_flags = entry::TIMEOUT_UPDATE | entry::TIMEOUT_ABS;
+            let sqe = Sqe { opcode: entry::op::TIMEOUT_REMOVE, fd: -1, addr: Kind::Timer as u64, off: spec, op_flags, ..Sqe::default() };
+            self.enqueue_own(Kind::TimerUpdate, sqe)?;
+        }
+        self.timer_at = at;
+        Ok(())
+    }
+}

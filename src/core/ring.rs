@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ring as a whole: who holds it, who drives it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::fork::Process;
+use super::lock::{Guard, OwnerLock};
+use super::open::{Mode, Options};
+use super::seat::{GONE, Seat};
+use super::state::{Phase, State};
+use super::wait::Limit;
+use super::wake::Sleep;
+use super::{Result, Status};
+use crate::sys::os::{self, Barrier};
+use crate::sys::{Backend, Info};
+
+pub(crate) struct Ring<B: Backend> {
+    state: OwnerLock<State<B>>,
+    pub(super) sleep: Sleep<B::Gate>,
+    /// The thread that an OWNER ring is bound to.
+    seat: Seat,
+    process: Process,
+    poisoned: AtomicBool,
+    deferred: AtomicBool,
+    info: Info,
+    pub(super) options: Options,
+    barrier: Barrier,
+    turn: Turn,
+    /// Handles that the host holds.
+    holders: AtomicUsize,
+}
+
+/// Threads that wait for a SHARED ring's driver to bring them something, or to leave.
+#[derive(Default)]
+struct Turn {
+    waiters: AtomicU32,
+    /// Goes up with each thing that may interest them.
+    round: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// The right to drive; given back when dropped.
+pub(crate) struct Driver<'a, B: Backend> {
+    ring: &'a Ring<B>,
+    pub(super) me: usize,
+}
+
+impl<B: Backend> Ring<B> {
+    pub(super) fn new(state: State<B>, options: Options, seat: Seat, process: Process) -> Result<Self> {
+        let backend = state.backend.as_ref().ok_or(Status::EINVAL)?;
+        let (info, gate, barrier) = (*backend.info(), backend.gate(), Barrier::new());
+        Ok(Self {
+            state: OwnerLock::new(state, barrier),
+            sleep: Sleep::new(gate),
+            seat,
+            process,
+            poisoned: AtomicBool::new(false),
+            deferred: AtomicBool::new(false),
+            info,
+            options,
+            barrier,
+            turn: Turn::default(),
+            holders: AtomicUsize::new(1),
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn lock(&self, me: usize) -> Guard<'_, State<B>> {
+        self.state.lock(me)
+    }
+
+    #[inline]
+    pub(super) fn info(&self) -> &Info {
+        &self.info
+    }
+
+    #[inline]
+    pub(super) fn barrier(&self) -> Barrier {
+        self.barrier
+    }
+
+    /// The thread that an OWNER ring is bound to, or 0.
+    #[inline]
+    pub(super) fn owner(&self) -> usize {
+        self.seat.thread()
+    }
+
+    /// What every call looks at first.
+    #[inline(always)]
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        if !self.process.is_current() {
+            return Err(Status::FORKED);
+        }
+        if self.poisoned.load(Ordering::Relaxed) {
+            return Err(Status::POISONED);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn retain(&self) {
+        self.holders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Give up a handle; → whether it was the last.
+    pub(crate) fn release(&self) -> bool {
+        self.holders.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Become the driver, or say why not.
+    #[inline]
+    pub(super) fn begin(&self) -> Result<Driver<'_, B>> {
+        let me = os::thread_id();
+        let mut state = self.lock(me);
+        match state.phase {
+            Phase::Open => {}
+            Phase::Unbound => self.bind(&mut state, me)?,
+            Phase::Closing | Phase::Closed => return Err(if state.driver == me { Status::EBUSY } else { Status::CLOSED }),
+        }
+        self.may_drive(&state, me)?;
+        self.take_role(&mut state, me);
+        drop(state);
+        Ok(Driver { ring: self, me })
+    }
+
+    #[inline]
+    pub(super) fn may_drive(&self, state: &State<B>, me: usize) -> Result<()> {
+        if self.options.mode == Mode::Owner && self.seat.thread() != me {
+            return Err(Status::WRONG_THREAD);
+        }
+        if state.driver == 0 { Ok(()) } else { Err(Status::EBUSY) }
+    }
+
+    #[inline]
+    pub(super) fn take_role(&self, state: &mut Guard<'_, State<B>>, me: usize) {
+        state.driver = me;
+        self.awake();
+        if self.options.mode == Mode::Owner {
+            OwnerLock::settle(state, me);
+        }
+    }
+
+    /// Go on driving in another shape: the role stays taken.
+    pub(super) fn driver(&self, me: usize) -> Driver<'_, B> {
+        Driver { ring: self, me }
+    }
+
+    /// An OWNER ring's first drive.
+    #[cold]
+    fn bind(&self, state: &mut Guard<'_, State<B>>, me: usize) -> Result<()> {
+        state.backend()?.bind()?;
+        state.phase = Phase::Open;
+        state.arm_wake();
+        self.seat.take(me);
+        OwnerLock::grant(state, me);
+        Ok(())
+    }
+
+    pub(super) fn owner_exited(&self) -> bool {
+        self.seat.thread() == GONE
+    }
+
+    /// Become the driver of a SHARED ring, waiting for one's turn; `None`: `done` came true first.
+    pub(super) fn begin_in_turn<T>(&self, limit: &mut Limit, mut done: impl FnMut(&mut State<B>) -> Option<Result<T>>) -> Result<TurnEnd<'_, B, T>> {
+        loop {
+            let round = *self.turn.round.lock();
+            let me = os::thread_id();
+            let mut state = self.lock(me);
+            if let Some(found) = done(&mut state) {
+                return Ok(TurnEnd::Found(found?));
+            }
+            let other_drives = self.options.mode == Mode::Shared && state.driver != 0 && state.driver != me;
+            if !other_drives || state.phase != Phase::Open {
+                drop(state);
+                match self.begin() {
+                    // Another thread was faster: wait for it.
+                    Err(Status::EBUSY) if other_drives || self.options.mode == Mode::Shared && self.lock(me).driver != me => continue,
+                    driver => return driver.map(TurnEnd::Driver),
+                }
+            }
+            self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            drop(state);
+            let waited = self.await_round(round, limit);
+            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+            if !waited {
+                return Ok(TurnEnd::Time);
+            }
+        }
+    }
+
+    /// Sleep until the driver has told of something since `round`; false: the time is over.
+    fn await_round(&self, round: u64, limit: &mut Limit) -> bool {
+        let mut now = self.turn.round.lock();
+        while *now == round {
+            match limit.left() {
+                None => self.turn.changed.wait(&mut now),
+                Some(0) => return false,
+                Some(left) => drop(self.turn.changed.wait_for(&mut now, std::time::Duration::from_nanos(left))),
+            }
+        }
+        true
+    }
+
+    /// Something has changed that other threads may wait for.
+    #[inline]
+    pub(super) fn tell_waiters(&self) {
+        if self.turn.waiters.load(Ordering::Relaxed) > 0 {
+            self.tell_waiters_slowly();
+        }
+    }
+
+    #[cold]
+    pub(super) fn tell_waiters_slowly(&self) {
+        *self.turn.round.lock() += 1;
+        self.turn.changed.notify_all();
+    }
+
+    /// Wait until no thread drives. For a close that has woken the driver.
+    pub(super) fn await_no_driver(&self, me: usize) {
+        let mut limit = Limit::Never;
+        loop {
+            let round = *self.turn.round.lock();
+            {
+                let state = self.lock(me);
+                if state.driver == 0 || state.driver == me {
+                    return;
+                }
+                self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            }
+            self.await_round(round, &mut limit);
+            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Submit at once if the calling thread may: the owner, or on a SHARED ring anyone while nobody drives.
+    #[cold]
+    pub(super) fn submit_if_driver(&self, me: usize) {
+        let mut state = self.lock(me);
+        let is_callback = state.driver == me;
+        if state.phase != Phase::Open || self.options.mode == Mode::Owner && self.seat.thread() != me || !is_callback && state.driver != 0 {
+            return;
+        }
+        state.refill();
+        let Ok(backend) = state.backend() else { return };
+        let (submit, gate) = (backend.publish(), backend.gate());
+        // The role keeps the ring open meanwhile.
+        state.driver = me;
+        drop(state);
+        // The start was accepted whatever this says: entries that were not taken are tried again by the next drive.
+        let _ = B::enter(gate, crate::sys::Enter { submit, wait: false, flush: false, timeout: None });
+        let mut state = self.lock(me);
+        state.counts.enters += 1;
+        if !is_callback {
+            state.driver = 0;
+            drop(state);
+            self.tell_waiters();
+        }
+    }
+}
+
+/// How waiting for one's turn ended.
+pub(super) enum TurnEnd<'a, B: Backend, T> {
+    Driver(Driver<'a, B>),
+    Found(T),
+    Time,
+}
+
+impl<B: Backend> Drop for Driver<'_, B> {
+    #[inline]
+    fn drop(&mut self) {
+        let mut state = self.ring.lock(self.me);
+        state.driver = 0;
+        state.calling = false;
+        state.held_back = 0;
+        state.lent = std::ptr::null();
+        drop(state);
+        self.ring.tell_waiters();
+    }
+}
+
+impl<B: Backend> Ring<B> {
+    pub(super) fn process_mark(&self) -> Process {
+        self.process
+    }
+
+    /// The last handle was given up while the calling thread drives: the ring closes when the running function of the
+    /// host returns, and whoever made the driver's call frees it. False: free it now.
+    pub(crate) fn defer_free(&self) -> bool {
+        if self.is_forked() || self.is_poisoned() {
+            return false;
+        }
+        let me = os::thread_id();
+        let mut state = self.lock(me);
+        if state.driver != me {
+            return false;
+        }
+        if matches!(state.phase, Phase::Open | Phase::Unbound) {
+            state.phase = Phase::Closing;
+            state.close_request = Some(Limit::Within(0));
+        }
+        self.deferred.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// The calling thread is within a driver's call.
+    #[cold]
+    pub(crate) fn is_driven_here(&self) -> bool {
+        let me = os::thread_id();
+        self.lock(me).driver == me
+    }
+
+    /// Whether `defer_free` said so, at the end of the driver's call.
+    #[inline(always)]
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed)
+    }
+}
+
+impl<B: Backend> Drop for Ring<B> {
+    fn drop(&mut self) {
+        let me = os::thread_id();
+        let mut state = self.state.lock(me);
+        if state.backend.is_some() && (state.phase == Phase::Open || state.phase == Phase::Closing) {
+            // In a forked child, or after a bug: the kernel may be using any of it.
+            let table = std::mem::replace(&mut state.table, super::table::Table::empty());
+            let backend = state.backend.take();
+            drop(state);
+            std::mem::forget((table, backend));
+            return;
+        }
+        // What is left was complete and never taken.
+        let mut table = std::mem::replace(&mut state.table, super::table::Table::empty());
+        drop(state);
+        while let Some(slot) = table.next_slot(0, |_| true) {
+            drop(table.remove(slot).map(super::table::Discarded::new));
+        }
+    }
+}

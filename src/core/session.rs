@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Handing things out: a driver's call that runs functions of the host is a session, which
+//! gives out one delivery at a time and holds no lock between them.
+//!
+//! | session | gives out | until |
+//! |---|---|---|
+//! | process | what was complete on entry | that, or the budget, is used up; then submits |
+//! | run | as process, once something is there | as process |
+//! | drain | whatever comes | nothing is unfinished |
+//! | close | whatever comes | nothing is unfinished, or time is over and the rest is orphaned |
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use super::buf::{Buf, BufRef};
+use super::ring::{Driver, Ring, TurnEnd};
+use super::state::{Ready, State};
+use super::table::{Completion, Discarded, HostFn};
+use super::wait::{Limit, Woken, settle};
+use super::{Result, Status};
+use crate::sys::Backend;
+
+/// One thing for the host, to be done outside the lock.
+pub(crate) enum Delivery {
+    Complete { callback: Option<HostFn>, completion: Completion },
+    Ready(Ready),
+    /// To be dropped.
+    Discard(Discarded),
+}
+
+/// What a session does next.
+pub(crate) enum Step {
+    Deliver(Delivery),
+    End(Result<i32>),
+}
+
+/// The reference to a buffer that the running callback is lent. The callback may take it, a start of the same buffer
+/// within the callback gets it passed on; what is left afterwards is released.
+#[derive(Default)]
+pub(crate) struct Lent {
+    buf: Cell<Option<NonNull<Buf>>>,
+    /// The reference is still here.
+    owned: Cell<bool>,
+}
+
+impl Lent {
+    /// Lend `buf` to the callback that runs next.
+    #[inline]
+    pub(crate) fn lend(&self, buf: Option<BufRef>) -> Option<NonNull<Buf>> {
+        let buf = buf.map(BufRef::into_raw);
+        self.buf.set(buf);
+        self.owned.set(buf.is_some());
+        buf
+    }
+
+    /// Pass the reference on to a new I/O, if it is of `buf` and still here.
+    #[inline]
+    pub(super) fn pass_on(&self, buf: &Buf) -> Option<BufRef> {
+        if !self.owned.get() || self.buf.get() != Some(NonNull::from(buf)) {
+            return None;
+        }
+        self.owned.set(false);
+        // SAFETY: `lend` put this one reference here.
+        Some(unsafe { BufRef::from_raw(NonNull::from(buf)) })
+    }
+
+    /// A reference for the host to keep.
+    pub(crate) fn take(&self) -> Option<BufRef> {
+        let buf = self.buf.take()?;
+        // SAFETY: the reference is here, or was passed on to an I/O that can't retire before the callback returns.
+        let held = unsafe { BufRef::from_raw(buf) };
+        if self.owned.replace(false) {
+            return Some(held);
+        }
+        let kept = held.retain();
+        let _ = held.into_raw();
+        Some(kept)
+    }
+
+    /// After the callback: what nobody took is released.
+    #[inline]
+    pub(crate) fn end(&self) {
+        if self.owned.replace(false) {
+            // SAFETY: `lend` put this one reference here.
+            drop(self.buf.take().map(|buf| unsafe { BufRef::from_raw(buf) }));
+        }
+    }
+}
+
+pub(super) enum Kind {
+    Process,
+    Run { min: u32, limit: Limit },
+    Drain { limit: Limit },
+    Close(super::close::Closing),
+}
+
+pub(crate) struct Session<'a, B: Backend> {
+    driver: Driver<'a, B>,
+    ring: &'a Ring<B>,
+    kind: Kind,
+    pub(crate) lent: Lent,
+    /// Completions, and leftover callbacks, that were there on entry and have not been looked at.
+    fresh: u32,
+    leftover: u32,
+    budget: u32,
+    /// Callbacks given out.
+    delivered: u32,
+    started: bool,
+}
+
+impl<B: Backend> Ring<B> {
+    /// Give out what is complete, at most `budget` callbacks (0 = all).
+    pub(crate) fn process(&self, budget: u32) -> Result<Session<'_, B>> {
+        Ok(Session::new(self, self.begin()?, Kind::Process, budget))
+    }
+
+    /// Wait, then process.
+    #[inline]
+    pub(crate) fn run(&self, min: u32, limit: Limit) -> Result<Session<'_, B>> {
+        Ok(Session::new(self, self.begin()?, Kind::Run { min, limit }, 0))
+    }
+
+    /// Give out whatever comes until nothing is unfinished.
+    pub(crate) fn drain(&self, mut limit: Limit) -> Result<Session<'_, B>> {
+        let driver = loop {
+            // Another thread that drives brings this one's completions, but only a driver knows when all are out.
+            match self.begin_in_turn(&mut limit, |_| None::<Result<()>>)? {
+                TurnEnd::Driver(driver) => break driver,
+                TurnEnd::Time => return Err(Status::ETIME),
+                TurnEnd::Found(()) => {}
+            }
+        };
+        Ok(Session::new(self, driver, Kind::Drain { limit }, 0))
+    }
+}
+
+impl<'a, B: Backend> Session<'a, B> {
+    pub(super) fn new(ring: &'a Ring<B>, driver: Driver<'a, B>, kind: Kind, budget: u32) -> Self {
+        let budget = if budget == 0 { u32::MAX } else { budget };
+        Self { driver, ring, kind, lent: Lent::default(), fresh: 0, leftover: 0, budget, delivered: 0, started: false }
+    }
+
+    /// The next delivery, or the end. The one before has been done.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Step {
+        if self.started {
+            if let Some(delivery) = self.next_delivery() {
+                return Step::Deliver(delivery);
+            }
+        }
+        loop {
+            match self.advance() {
+                Ok(Some(count)) => return Step::End(Ok(count)),
+                Ok(None) => {}
+                Err(status) => return Step::End(Err(status)),
+            }
+            if let Some(delivery) = self.next_delivery() {
+                return Step::Deliver(delivery);
+            }
+        }
+    }
+
+    #[inline]
+    fn next_delivery(&mut self) -> Option<Delivery> {
+        let mut state = self.ring.lock(self.driver.me);
+        state.calling = false;
+        state.held_back = 0;
+        if state.close_request.is_some() {
+            return None;
+        }
+        let delivery = loop {
+            if state.has_due() {
+                if let Some(due) = self.next_due(&mut state) {
+                    break due;
+                }
+            }
+            if self.fresh == 0 || self.delivered >= self.budget {
+                return None;
+            }
+            self.fresh -= 1;
+            let next = match state.stalled.take() {
+                Some(cqe) => Some(cqe),
+                None => state.backend.as_mut().and_then(B::next),
+            };
+            let Some(cqe) = next else {
+                self.fresh = 0;
+                continue;
+            };
+            match state.retire(cqe) {
+                Ok(Some(delivery)) => break delivery,
+                Ok(None) => {}
+                Err(_) => {
+                    state.stalled = Some(cqe);
+                    self.fresh = 0;
+                }
+            }
+        };
+        state.calling = true;
+        if matches!(delivery, Delivery::Complete { .. }) {
+            state.lent = &raw const self.lent;
+            self.delivered += 1;
+        } else {
+            state.lent = std::ptr::null();
+        }
+        Some(delivery)
+    }
+
+    /// What earlier calls left, and what is due besides callbacks.
+    #[cold]
+    fn next_due(&mut self, state: &mut State<B>) -> Option<Delivery> {
+        if let Some(discarded) = state.next_trash() {
+            return Some(Delivery::Discard(discarded));
+        }
+        if let Some(ready) = state.ready.pop_front() {
+            return Some(Delivery::Ready(ready));
+        }
+        if self.leftover == 0 || self.delivered >= self.budget {
+            return None;
+        }
+        self.leftover -= 1;
+        state.next_callback()
+    }
+
+    /// Between rounds of deliveries: begin, wait, or end with a count.
+    fn advance(&mut self) -> Result<Option<i32>> {
+        if self.ring.lock(self.driver.me).close_request.is_some() && !matches!(self.kind, Kind::Close(_)) {
+            return self.close_now();
+        }
+        match &mut self.kind {
+            Kind::Process if !self.started => {
+                self.flush()?;
+                self.begin_round();
+            }
+            Kind::Process => return self.end_process(Woken::Enough),
+            Kind::Run { min, limit } => {
+                let (min, mut left) = (*min, *limit);
+                if self.started && (self.delivered > 0 || min == 0) {
+                    return self.end_process(Woken::Enough);
+                }
+                let (woken, _) = self.ring.wait_for(self.driver.me, &mut left, |state| state.has_for_run(min))?;
+                if self.started && woken != Woken::Enough || matches!(woken, Woken::Closing | Woken::Refused(_)) {
+                    return self.end_process(woken);
+                }
+                // Should this round's completions all be the ring's own or unwanted, it waits on; unless the wait was cut short.
+                let cut_short = woken != Woken::Enough || self.ring.lock(self.driver.me).deliverable() >= min.max(1);
+                self.kind = if cut_short { Kind::Process } else { Kind::Run { min, limit: left } };
+                self.begin_round();
+            }
+            Kind::Drain { limit } => {
+                let limit = *limit;
+                return self.advance_drain(limit);
+            }
+            Kind::Close(_) => return self.advance_close(),
+        }
+        Ok(None)
+    }
+
+    /// Completions that the kernel holds back were there on entry too.
+    fn flush(&mut self) -> Result<()> {
+        let holds_back = self.ring.lock(self.driver.me).backend()?.holds_back();
+        if holds_back {
+            self.ring.wait_for(self.driver.me, &mut Limit::Within(0), |_| Ok(true))?;
+        }
+        Ok(())
+    }
+
+    fn begin_round(&mut self) {
+        let mut state = self.ring.lock(self.driver.me);
+        self.started = true;
+        self.leftover = state.counts.callbacks;
+        let stalled = u32::from(state.stalled.is_some());
+        self.fresh = stalled + state.backend.as_mut().map_or(0, B::available);
+    }
+
+    /// Submit what the callbacks started, and tell the event loop if something is left.
+    fn end_process(&mut self, woken: Woken) -> Result<Option<i32>> {
+        let me = self.driver.me;
+        let mut state = self.ring.lock(me);
+        let backend = state.backend()?;
+        let pending = backend.publish() > 0 || backend.holds_back() || !state.overflow.is_empty();
+        drop(state);
+        let mut woken = woken;
+        if pending && woken == Woken::Enough {
+            woken = self.ring.wait_for(me, &mut Limit::Within(0), |_| Ok(true))?.0;
+        }
+        self.ring.signal_leftovers(me);
+        settle(self.delivered as i32, woken).map(Some)
+    }
+
+    fn advance_drain(&mut self, mut limit: Limit) -> Result<Option<i32>> {
+        let me = self.driver.me;
+        {
+            let mut state = self.ring.lock(me);
+            state.collect()?;
+            if state.unfinished() == 0 && !state.has_due() {
+                return Ok(Some(0));
+            }
+            if state.has_due() {
+                drop(state);
+                self.begin_round();
+                return Ok(None);
+            }
+        }
+        let (woken, _) = self.ring.wait_for(me, &mut limit, |state| {
+            state.collect()?;
+            Ok(state.has_due() || state.unfinished() == 0)
+        })?;
+        self.kind = Kind::Drain { limit };
+        match woken {
+            Woken::Time => Err(Status::ETIME),
+            Woken::Signal => Err(Status::EINTR),
+            Woken::Closing => Err(Status::CLOSED),
+            Woken::Refused(status) => Err(status),
+            Woken::Enough | Woken::Wake => {
+                self.begin_round();
+                Ok(None)
+            }
+        }
+    }
+
+    /// A callback has closed the ring: the session goes on as its close.
+    fn close_now(&mut self) -> Result<Option<i32>> {
+        let was_close_call = Err(Status::CLOSED);
+        let limit = {
+            let mut state = self.ring.lock(self.driver.me);
+            state.close_request.take().unwrap_or(Limit::Within(0))
+        };
+        self.kind = Kind::Close(self.ring.begin_closing(self.driver.me, limit, was_close_call)?);
+        self.started = true;
+        Ok(None)
+    }
+
+    fn advance_close(&mut self) -> Result<Option<i32>> {
+        let Kind::Close(closing) = &mut self.kind else { return Ok(Some(0)) };
+        let end = self.ring.advance_close(self.driver.me, closing)?;
+        match end {
+            Some(result) => result.map(Some),
+            None => {
+                self.begin_round();
+                self.leftover = u32::MAX;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// Whether run has what it waits for. With a min of one anything in the queue is looked at in one pass.
+    #[inline]
+    fn has_for_run(&mut self, min: u32) -> Result<bool> {
+        if min > 1 {
+            self.collect()?;
+            return Ok(self.deliverable() >= min || self.has_due_now());
+        }
+        Ok(min == 0 || self.deliverable() > 0 || self.has_due() || self.backend()?.available() > 0)
+    }
+
+    /// Functions that wait to be told something don't count, but mustn't wait.
+    fn has_due_now(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the ring's lock guards: the table, the queues on both sides, the counts; and the
+//! small steps on them that everything else is made of. No step here enters the kernel to wait.
+
+use std::collections::VecDeque;
+
+use super::buf::BufRef;
+use super::deadlines::{self, Deadlines};
+use super::session::Lent;
+use super::table::{HostFn, Io, Kind, List, State as At, Table, To, marks};
+use super::wait::Limit;
+use super::{Result, Status};
+use crate::sys::{Backend, Cqe, Sqe, os};
+
+/// The ring's life. Starts are taken until Closing; drivers and queues are gone at Closed, what is kept or queued is still served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No thread has driven an OWNER ring yet: nothing has entered the kernel.
+    Unbound,
+    Open,
+    Closing,
+    Closed,
+}
+
+/// A call that is due to a ready function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) function: HostFn,
+    pub(crate) user_data: usize,
+    pub(crate) status: i32,
+}
+
+/// Counts of what is where, and of what has been.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// I/Os in the overflow queue.
+    pub(crate) queued: u32,
+    /// Done, wanted, and not delivered.
+    pub(crate) done: u32,
+    /// Unwanted and not done.
+    pub(crate) unwanted: u32,
+    /// Callbacks in the list of those due.
+    pub(crate) callbacks: u32,
+    /// Completions in the list for reap.
+    pub(crate) reapable: u32,
+    pub(crate) started: u64,
+    pub(crate) finished: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) dropped: u64,
+    pub(crate) detached_failed: u64,
+    pub(crate) orphaned: u64,
+    pub(crate) enters: u64,
+    pub(crate) overflows: u64,
+    pub(crate) again: u64,
+    pub(crate) foreign: u64,
+    pub(crate) high_in_flight: u32,
+    pub(crate) high_queued: u32,
+}
+
+/// Worker settings that wait for the driver's first submission.
+#[derive(Default)]
+pub(super) struct Workers {
+    pub(super) limits: Option<[u32; 2]>,
+    pub(super) affinity: Option<Vec<u8>>,
+}
+
+pub(super) struct State<B: Backend> {
+    /// Gone when closed.
+    pub(super) backend: Option<B>,
+    pub(super) table: Table,
+    /// Entries that found the submission queue full, in order; chains of events never overtake them.
+    pub(super) overflow: VecDeque<Sqe>,
+    /// Done, or with events, and due: to callbacks, to reap, to nobody.
+    pub(super) callbacks: List,
+    pub(super) reapable: List,
+    pub(super) trash: List,
+    pub(super) ready: VecDeque<Ready>,
+    /// A completion for which memory was short: taken up first next time.
+    pub(super) stalled: Option<Cqe>,
+    pub(super) deadlines: Deadlines,
+    pub(super) phase: Phase,
+    /// The thread in a driver's call, or 0.
+    pub(super) driver: usize,
+    /// The driver runs a function of the host.
+    pub(super) calling: bool,
+    /// The slot that a running terminal callback has freed and may take again.
+    pub(super) held_back: u32,
+    /// The buffer lent to the running callback.
+    pub(super) lent: *const Lent,
+    /// The kernel has said that it lost completions.
+    pub(super) lost: bool,
+    /// The driver is the one that closes.
+    pub(super) closer_drives: bool,
+    /// A close asked for within a callback.
+    pub(super) close_request: Option<Limit>,
+    /// A sleeping driver has been woken and is not awake yet.
+    pub(super) kicked: bool,
+    pub(super) workers: Option<Workers>,
+    pub(super) event_fd: Option<std::os::fd::OwnedFd>,
+    pub(super) event_fd_registered: bool,
+    /// When the event loop's timer is set for; 0 = not set.
+    pub(super) timer_at: u64,
+    pub(super) timer_spec: [i64; 2],
+    /// Coarse milliseconds since the ring's open, as of the last wait.
+    pub(super) clock_ms: u32,
+    pub(super) opened: u64,
+    pub(super) counts: Counts,
+}
+
+// SAFETY: `lent` is used by the driver's thread alone, while its callback runs.
+unsafe impl<B: Backend> Send for State<B> {}
+
+impl<B: Backend> State<B> {
+    pub(super) fn new(backend: B, table: Table, phase: Phase) -> Self {
+        Self {
+            backend: Some(backend),
+            table,
+            overflow: VecDeque::new(),
+            callbacks: List::EMPTY,
+            reapable: List::EMPTY,
+            trash: List::EMPTY,
+            ready: VecDeque::new(),
+            stalled: None,
+            deadlines: Deadlines::default(),
+            phase,
+            driver: 0,
+            calling: false,
+            held_back: 0,
+            lent: std::ptr::null(),
+            lost: false,
+            closer_drives: false,
+            close_request: None,
+            kicked: false,
+            workers: None,
+            event_fd: None,
+            event_fd_registered: false,
+            timer_at: 0,
+            timer_spec: [0; 2],
+            clock_ms: 0,
+            opened: os::now_coarse(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The backend of a ring that is not closed.
+    #[inline]
+    pub(super) fn backend(&mut self) -> Result<&mut B> {
+        self.backend.as_mut().ok_or(Status::CLOSED)
+    }
+
+    /// Starts and changes are taken.
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<()> {
+        if matches!(self.phase, Phase::Open | Phase::Unbound) { Ok(()) } else { Err(Status::CLOSED) }
+    }
+
+    /// Make sure that `enqueue` can't fail.
+    #[inline]
+    pub(super) fn reserve_entry(&mut self) -> Result<()> {
+        if self.overflow.is_empty() && self.backend()?.room() > 0 {
+            return Ok(());
+        }
+        Ok(self.overflow.try_reserve(1)?)
+    }
+
+    /// Queue an entry for the kernel, in order; → whether it has to wait for room. `reserve_entry` came before.
+    #[inline]
+    pub(super) fn enqueue(&mut self, sqe: &Sqe) -> bool {
+        if let (Some(backend), true) = (&mut self.backend, self.overflow.is_empty()) {
+            if backend.room() > 0 {
+                // SAFETY: the table keeps what an I/O's entry points to until its last completion, or hands it to the
+                // quarantine; the ring's own entries point to fields of the ring.
+                unsafe { backend.push(sqe) };
+                return false;
+            }
+        }
+        self.overflow.push_back(*sqe);
+        true
+    }
+
+    /// Move waiting entries into the submission queue as far as there is room.
+    #[inline]
+    pub(super) fn refill(&mut self) {
+        if !self.overflow.is_empty() {
+            self.refill_slowly();
+        }
+    }
+
+    #[cold]
+    fn refill_slowly(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        while backend.room() > 0 {
+            let Some(sqe) = self.overflow.pop_front() else { break };
+            if let Ok((_, io)) = self.table.find(sqe.user_data) {
+                io.state = At::Kernel;
+                self.counts.queued -= 1;
+            }
+            // SAFETY: as in `enqueue`.
+            unsafe { backend.push(&sqe) };
+        }
+        if self.overflow.is_empty() {
+            self.overflow.shrink_to(64);
+        }
+    }
+
+    /// An entry of the ring's own.
+    pub(super) fn enqueue_own(&mut self, kind: Kind, sqe: Sqe) -> Result<()> {
+        self.reserve_entry()?;
+        self.enqueue(&Sqe { user_data: kind as u64, ..sqe });
+        Ok(())
+    }
+
+    pub(super) fn clock_now(&self) -> u32 {
+        (os::now_coarse().saturating_sub(self.opened) / 1_000_000) as u32
+    }
+
+    /// Completions that process or reap would deliver, and kept ones.
+    #[inline]
+    pub(super) fn deliverable(&self) -> u32 {
+        self.counts.done
+    }
+
+    /// Accepted, wanted or not, and not done.
+    pub(super) fn unfinished(&self) -> u64 {
+        self.counts.started - self.counts.finished
+    }
+
+    /// Something is due that a process would hand out.
+    #[inline]
+    pub(super) fn has_due(&self) -> bool {
+        !self.callbacks.is_empty() || !self.ready.is_empty() || !self.trash.is_empty()
+    }
+
+    pub(super) fn set_deadline(&mut self, slot: u32, at: Option<u64>) {
+        let Self { deadlines, table, .. } = self;
+        let place = table.get(slot).map_or(deadlines::NONE, |io| io.deadline);
+        let mut moved = |slot, place| {
+            if let Some(io) = table.get(slot) {
+                io.deadline = place;
+            }
+        };
+        if place != deadlines::NONE {
+            deadlines.remove(place, &mut moved);
+        }
+        if let Some(at) = at {
+            deadlines.insert(at, slot, &mut moved);
+        }
+    }
+
+    /// Cancel the I/Os whose time is over; → whether there were any.
+    pub(super) fn expire(&mut self) -> bool {
+        let now = os::now();
+        let mut any = false;
+        while let Some(slot) = self.deadlines.expired(now) {
+            any = true;
+            self.set_deadline(slot, None);
+            if let Some(io) = self.table.get(slot) {
+                io.marks |= marks::TIMED_OUT;
+            }
+            if self.ask_cancel(slot).is_err() {
+                // Memory is short: try again with the next drive.
+                if self.deadlines.reserve().is_ok() {
+                    self.set_deadline(slot, Some(now + 1_000_000));
+                }
+                break;
+            }
+        }
+        any
+    }
+
+    /// Free the slots of dropped I/Os that still stand in a list.
+    #[cold]
+    pub(super) fn sweep(&mut self) {
+        self.counts.callbacks = self.sweep_list(|state| &mut state.callbacks);
+        self.counts.reapable = self.sweep_list(|state| &mut state.reapable);
+    }
+
+    fn sweep_list(&mut self, list: fn(&mut Self) -> &mut List) -> u32 {
+        let mut rest = std::mem::replace(list(self), List::EMPTY);
+        let mut kept = List::EMPTY;
+        let mut count = 0;
+        while let Some(slot) = self.table.pop(&mut rest) {
+            if self.table.get(slot).is_some_and(|io| io.is(marks::DROPPED)) {
+                self.remove_husk(slot);
+            } else {
+                self.table.push(&mut kept, slot);
+                count += 1;
+            }
+        }
+        *list(self) = kept;
+        count
+    }
+
+    /// A new I/O, not yet in the table.
+    #[inline]
+    pub(super) fn new_io(&self, to: To, user_data: usize, notify: Option<HostFn>, buf: Option<BufRef>, sqe: &Sqe) -> Io {
+        Io {
+            handle: 0,
+            user_data,
+            notify,
+            buf,
+            to,
+            state: At::Kernel,
+            marks: 0,
+            opcode: sqe.opcode,
+            fd: sqe.fd,
+            deadline: deadlines::NONE,
+            started_ms: self.clock_ms,
+            storage: None,
+            notify_data: 0,
+            result: 0,
+            flags: 0,
+            extra: 0,
+            next: super::table::NO_SLOT,
+            cancel_enter: 0,
+            events: None,
+        }
+    }
+}

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The I/Os in flight: what the ring knows of each from its start until its terminal completion is handed out.
+//!
+//! A handle is 20 bits of slot and 44 bits of generation, and the same value is the entry's user_data. The
+//! generation counts the ring's starts from a random seed, so a handle of an older I/O, or of another ring, fits no slot.
+//! Entries of the library's own have generation 0, which no I/O has, and say in the slot bits what they are (`Kind`).
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+
+use slab::Slab;
+use smallbox::SmallBox;
+use smallbox::space::S2;
+
+use super::alloc::{probe, try_box};
+use super::buf::BufRef;
+use super::deadlines;
+use super::{Result, Status};
+use crate::sys::os::{Sentinel, close_unwanted};
+use crate::sys::{Cqe, entry};
+
+pub(super) const SLOT_BITS: u32 = 20;
+pub(super) const SLOTS: u32 = 1 << SLOT_BITS;
+const SLOT_MASK: u64 = SLOTS as u64 - 1;
+
+/// The ring's own entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum Kind {
+    /// A message, or the poll of the wake eventfd.
+    Wake = 1,
+    Cancel = 2,
+    /// The event loop's timer, and changes of it.
+    Timer = 3,
+    TimerUpdate = 4,
+}
+
+pub(super) const fn generation_of(handle: u64) -> u64 {
+    handle >> SLOT_BITS
+}
+
+pub(super) const fn slot_of(handle: u64) -> usize {
+    (handle & SLOT_MASK) as usize
+}
+
+/// A function of the host's: the core keeps it and hands it back, and never calls it.
+pub(crate) type HostFn = NonZeroUsize;
+
+/// What became of an I/O.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) io: u64,
+    pub(crate) user_data: usize,
+    pub(crate) buf: Option<BufRef>,
+    pub(crate) extra: u64,
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+    pub(crate) opcode: u8,
+}
+
+impl Completion {
+    /// Nobody takes it: a descriptor in it is closed.
+    pub(crate) fn discard(self) {
+        if self.result >= 0 && makes_descriptor(self.opcode) {
+            close_unwanted(self.result);
+        }
+    }
+}
+
+/// Whether an operation's result is a descriptor.
+fn makes_descriptor(opcode: u8) -> bool {
+    use entry::op;
+    matches!(opcode, op::OPENAT | op::OPENAT2 | op::ACCEPT | op::SOCKET | op::FIXED_FD_INSTALL)
+}
+
+/// Flags of a completion, in the surface's values.
+pub(crate) mod completion_flags {
+    pub(crate) const MORE: u32 = 1;
+    pub(crate) const SOCK_NONEMPTY: u32 = 2;
+    pub(crate) const TIMED_OUT: u32 = 4;
+    pub(crate) const CANCELLED: u32 = 8;
+}
+
+impl std::fmt::Debug for BufRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BufRef")
+    }
+}
+
+/// Memory that an entry points to, besides the buffer. It stays where it is as long as its I/O is in the table.
+pub(crate) trait Stored: Send {
+    fn address(&self) -> u64;
+}
+
+/// Small things stand in the table itself, which never moves (it is reserved at open).
+pub(crate) type Storage = SmallBox<dyn Stored, S2>;
+
+/// A copy of a host's bytes, such as a path with its terminating zero.
+pub(crate) fn copied(bytes: &[u8]) -> Result<Storage> {
+    let mut copy = super::alloc::try_vec(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(smallbox::smallbox!(Boxed::new(copy)))
+}
+
+/// An array on the heap, in two words: a vector without its length.
+pub(super) struct Boxed<T: Copy> {
+    data: *mut T,
+    capacity: usize,
+}
+
+impl<T: Copy> Boxed<T> {
+    pub(super) fn new(array: Vec<T>) -> Self {
+        let mut array = std::mem::ManuallyDrop::new(array);
+        Self { data: array.as_mut_ptr(), capacity: array.capacity() }
+    }
+}
+
+impl<T: Copy> Drop for Boxed<T> {
+    fn drop(&mut self) {
+        // SAFETY: from a vector with this capacity; its elements need no drop.
+        drop(unsafe { Vec::from_raw_parts(self.data, 0, self.capacity) });
+    }
+}
+
+// SAFETY: the array is this value's alone, and pointers in it are data for the kernel.
+unsafe impl<T: Copy> Send for Boxed<T> {}
+
+impl<T: Copy> Stored for Boxed<T> {
+    fn address(&self) -> u64 {
+        self.data.addr() as u64
+    }
+}
+
+/// The kernel's timespec.
+pub(super) struct TimeSpec(pub(super) [i64; 2]);
+impl TimeSpec {
+    pub(super) fn from_ns(ns: u64) -> Self {
+        Self([(ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64])
+    }
+}
+impl Stored for TimeSpec {
+    fn address(&self) -> u64 {
+        self.0.as_ptr().addr() as u64
+    }
+}
+
+/// Who gets the completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Callback,
+    Kept,
+    Queue,
+    Nobody,
+}
+
+/// Where an I/O stands.
+///
+/// | state | entry is in | leaves by |
+/// |---|---|---|
+/// | Queued | the overflow queue | room in the submission queue, or a cancel |
+/// | Kernel | the submission queue or the kernel | its last completion, or an orphaning close |
+/// | Done | neither: the result is known | delivery |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Queued,
+    Kernel,
+    Done,
+}
+
+pub(super) mod marks {
+    /// The result is unwanted.
+    pub(crate) const DROPPED: u8 = 1;
+    /// A cancel has been asked for.
+    pub(crate) const CANCELLED: u8 = 2;
+    pub(crate) const TIMED_OUT: u8 = 4;
+    /// The buffer goes back with the completion.
+    pub(crate) const MOVED: u8 = 8;
+    /// A zero-copy send's result is known, its notification not.
+    pub(crate) const NOTIFIES: u8 = 16;
+    /// In a list of things to hand out.
+    pub(crate) const LISTED: u8 = 32;
+    /// May complete several times.
+    pub(crate) const MULTISHOT: u8 = 64;
+}
+
+pub(super) struct Io {
+    // What starting and completing a plain I/O touches comes first.
+    pub(super) handle: u64,
+    pub(super) user_data: usize,
+    /// The callback; of a kept I/O, the ready function.
+    pub(super) notify: Option<HostFn>,
+    pub(super) buf: Option<BufRef>,
+    pub(super) to: To,
+    pub(super) state: State,
+    pub(super) marks: u8,
+    pub(super) opcode: u8,
+    pub(super) fd: i32,
+    pub(super) deadline: u32,
+    /// Milliseconds of the ring's clock at the start.
+    pub(super) started_ms: u32,
+    pub(super) storage: Option<Storage>,
+    /// The ready function's.
+    pub(super) notify_data: usize,
+    pub(super) result: i32,
+    pub(super) flags: u32,
+    pub(super) extra: u64,
+    /// The next in its list.
+    pub(super) next: u32,
+    /// The enter before which the last cancel was asked for.
+    pub(super) cancel_enter: u32,
+    /// Results of a multishot that wait to be taken, oldest first.
+    pub(super) events: Option<Box<VecDeque<Cqe>>>,
+}
+
+impl Io {
+    #[inline]
+    pub(super) fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// Whether nobody wants what comes.
+    #[inline]
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.is(marks::DROPPED) || self.to == To::Nobody
+    }
+
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.buf.is_none() && self.storage.is_none() && !(self.makes_descriptor() && self.result >= 0)
+    }
+
+    /// Whether the result, when it is a descriptor, is one that only we know of.
+    pub(super) fn makes_descriptor(&self) -> bool {
+        makes_descriptor(self.opcode)
+    }
+}
+
+/// What is left of an I/O whose result nobody takes. Dropped outside the lock: it may run release functions.
+pub(crate) struct Discarded {
+    _buf: Option<BufRef>,
+    _storage: Option<Storage>,
+    fd: Option<i32>,
+}
+
+impl Discarded {
+    pub(super) fn new(mut io: Io) -> Self {
+        let fd = (io.state == State::Done && io.result >= 0 && io.makes_descriptor()).then_some(io.result);
+        Self { _buf: io.buf.take(), _storage: io.storage.take(), fd }
+    }
+
+    /// As `new`, of an I/O whose slot is not free yet.
+    pub(super) fn take_from(io: &mut Io) -> Self {
+        let fd = (io.result >= 0 && io.makes_descriptor()).then_some(io.result);
+        io.result = -1;
+        Self { _buf: io.buf.take(), _storage: io.storage.take(), fd }
+    }
+}
+
+impl Drop for Discarded {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd {
+            close_unwanted(fd);
+        }
+    }
+}
+
+/// What the kernel may still use of a closed ring's I/Os, until its sentinel has hung up.
+pub(super) struct Orphans {
+    pub(super) sentinel: Sentinel,
+    pub(super) _held: Vec<(Option<BufRef>, Option<Storage>)>,
+    pub(super) bytes: u64,
+}
+
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
+/// I/Os in order, chained through the table.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    pub(super) const EMPTY: Self = Self { first: NO_SLOT, last: NO_SLOT };
+
+    pub(super) fn first(&self) -> Option<u32> {
+        (self.first != NO_SLOT).then_some(self.first)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first == NO_SLOT
+    }
+}
+
+pub(super) struct Table {
+    slab: Slab<Io>,
+    capacity: u32,
+    generation: u64,
+}
+
+impl Table {
+    pub(super) fn new(capacity: u32, seed: u64) -> Result<Self> {
+        probe(capacity as usize * size_of::<Io>())?;
+        Ok(Self { slab: Slab::with_capacity(capacity as usize), capacity, generation: seed >> SLOT_BITS })
+    }
+
+    /// In place of one that is taken away.
+    pub(super) fn empty() -> Self {
+        Self { slab: Slab::new(), capacity: 0, generation: 0 }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.slab.len() as u32
+    }
+
+    pub(super) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Give `io` a slot and its handle; the caller has seen that there is room.
+    #[inline]
+    pub(super) fn insert(&mut self, mut io: Io) -> (u32, &mut Io) {
+        self.generation = (self.generation + 1) & (u64::MAX >> SLOT_BITS);
+        if self.generation == 0 {
+            self.generation = 1;
+        }
+        let vacant = self.slab.vacant_entry();
+        let slot = vacant.key() as u32;
+        io.handle = self.generation << SLOT_BITS | u64::from(slot);
+        (slot, vacant.insert(io))
+    }
+
+    /// The I/O that a handle or a completion names.
+    #[inline]
+    pub(super) fn find(&mut self, handle: u64) -> Result<(u32, &mut Io)> {
+        match self.slab.get_mut(slot_of(handle)) {
+            Some(io) if io.handle == handle => Ok((slot_of(handle) as u32, io)),
+            _ => Err(Status::STALE),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&mut self, slot: u32) -> Option<&mut Io> {
+        self.slab.get_mut(slot as usize)
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Io> {
+        self.slab.try_remove(slot as usize)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Io)> {
+        self.slab.iter().map(|(slot, io)| (slot as u32, io))
+    }
+
+    /// Slots from `from` on whose I/O fits: for walks that change the table.
+    pub(super) fn next_slot(&self, from: u32, fits: impl Fn(&Io) -> bool) -> Option<u32> {
+        (from..self.slab.capacity() as u32).find(|slot| self.slab.get(*slot as usize).is_some_and(&fits))
+    }
+
+    pub(super) fn push(&mut self, list: &mut List, slot: u32) {
+        if let Some(io) = self.get(slot) {
+            io.next = NO_SLOT;
+            io.marks |= marks::LISTED;
+        }
+        match self.get(list.last) {
+            Some(last) if list.last != NO_SLOT => last.next = slot,
+            _ => list.first = slot,
+        }
+        list.last = slot;
+    }
+
+    pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
+        let slot = list.first()?;
+        if let Some(io) = self.get(slot) {
+            io.marks &= !marks::LISTED;
+            list.first = io.next;
+        }
+        if list.first == NO_SLOT {
+            list.last = NO_SLOT;
+        }
+        Some(slot)
+    }
+}
+
+/// Append an event of a multishot; ENOMEM leaves the I/O as it was.
+pub(super) fn remember(io: &mut Io, event: Cqe) -> Result<()> {
+    let events = match &mut io.events {
+        Some(events) => events,
+        None => io.events.insert(try_box(VecDeque::new())?),
+    };
+    events.try_reserve(1)?;
+    events.push_back(event);
+    Ok(())
+}
+
+const _: () = assert!(size_of::<Io>() <= 160 && deadlines::NONE == NO_SLOT);

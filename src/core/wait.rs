@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Entering the kernel: submit, and wait for what is to come.
+
+use super::ring::Ring;
+use super::state::{Phase, State};
+use super::{Result, Status};
+use crate::sys::{Backend, Enter, Errno, os};
+
+/// How long a call may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    Never,
+    /// Nanoseconds, from the first time that it matters.
+    Within(u64),
+    /// A point of the monotonic clock.
+    Until(u64),
+}
+
+impl Limit {
+    /// Negative = no limit, 0 = don't wait.
+    #[inline]
+    pub(crate) fn from_ns(ns: i64) -> Self {
+        u64::try_from(ns).map_or(Self::Never, Self::Within)
+    }
+
+    /// Nanoseconds left; `None` = no limit. Reads the clock only if there is one.
+    #[inline]
+    pub(super) fn left(&mut self) -> Option<u64> {
+        match *self {
+            Self::Never => None,
+            Self::Within(0) => Some(0),
+            Self::Within(ns) => {
+                *self = Self::Until(os::now().saturating_add(ns));
+                Some(ns)
+            }
+            Self::Until(at) => Some(at.saturating_sub(os::now())),
+        }
+    }
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    Enough,
+    Time,
+    /// `wake` was called.
+    Wake,
+    Signal,
+    /// Another thread closes the ring.
+    Closing,
+    /// The kernel is short of something; every entry is kept for the next try.
+    Refused(Status),
+}
+
+/// How the last enter of a wait went.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    entered: bool,
+    taken: u32,
+    waited: bool,
+    busy: bool,
+}
+
+impl<B: Backend> Ring<B> {
+    /// Submit all, and wait until `enough` is there. The caller drives. → why it ended, and entries that the kernel took.
+    #[inline]
+    pub(super) fn wait_for(&self, me: usize, limit: &mut Limit, mut enough: impl FnMut(&mut State<B>) -> Result<bool>) -> Result<(Woken, u32)> {
+        let (mut taken, mut end, mut last) = (0, None, Last::default());
+        loop {
+            let mut state = self.lock(me);
+            let quiet = state.note_enter(last)?;
+            if enough(&mut state)? {
+                end = end.or(Some(Woken::Enough));
+            }
+            self.tell_waiters();
+            if end.is_none() {
+                end = self.interruption(&state);
+            }
+            let stuck = end.is_some() && last.entered && (last.taken == 0 || state.overflow.is_empty());
+            let timeout = if end.is_none() { state.time_left(limit) } else { None };
+            if timeout == Some(0) {
+                end = Some(Woken::Time);
+            } else if end.is_none() && quiet {
+                end = Some(Woken::Signal);
+            }
+            let backend = state.backend()?;
+            let submit = if last.busy { 0 } else { backend.publish() };
+            let flush = backend.holds_back();
+            if let Some(end) = end {
+                if stuck || submit == 0 && !flush {
+                    return Ok((end, taken));
+                }
+            } else if !self.fall_asleep() {
+                continue;
+            }
+            let gate = backend.gate();
+            drop(state);
+            let wait = end.is_none();
+            let entered = B::enter(gate, Enter { submit, wait, flush, timeout });
+            self.awake();
+            last = Last { entered: true, taken: 0, waited: wait, busy: false };
+            match entered {
+                Ok(count) => {
+                    last.taken = count;
+                    taken += count;
+                }
+                Err(Errno(libc::EINTR)) => end = end.or(Some(Woken::Signal)),
+                // EBUSY: the completion queue is full, so look there before submitting. EBADR: completions were lost;
+                // which ones shows at close.
+                Err(Errno(libc::EBUSY)) => last.busy = true,
+                Err(Errno(libc::EBADR)) => self.lock(me).lost = true,
+                Err(Errno(libc::ETIME)) => {}
+                Err(short @ Errno(libc::EAGAIN | libc::ENOMEM)) => end = Some(Woken::Refused(short.into())),
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    /// What ends a wait besides what it waits for.
+    #[inline]
+    fn interruption(&self, state: &State<B>) -> Option<Woken> {
+        if state.phase == Phase::Closing && !state.closer_drives {
+            return Some(Woken::Closing);
+        }
+        self.take_wake().then_some(Woken::Wake)
+    }
+
+    /// Enter the kernel with what has been started; → entries taken.
+    pub(crate) fn submit(&self) -> Result<i32> {
+        let driver = self.begin()?;
+        let (woken, taken) = self.wait_for(driver.me, &mut Limit::Within(0), |_| Ok(true))?;
+        settle(taken as i32, woken)
+    }
+
+    /// Submit, and wait for `min` completions; → how many there are.
+    pub(crate) fn wait(&self, min: u32, mut limit: Limit) -> Result<i32> {
+        let driver = self.begin()?;
+        let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
+            state.collect()?;
+            Ok(state.deliverable() >= min)
+        })?;
+        let mut state = self.lock(driver.me);
+        state.collect()?;
+        let there = state.deliverable();
+        drop(state);
+        self.empty_trash(driver.me);
+        settle(there as i32, woken)
+    }
+}
+
+/// A driver's call with nothing to return tells why the kernel refused; another thread's close shows always.
+pub(super) fn settle(count: i32, woken: Woken) -> Result<i32> {
+    match woken {
+        Woken::Closing => Err(Status::CLOSED),
+        Woken::Refused(status) if count == 0 => Err(status),
+        _ => Ok(count),
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// Begin a round of a wait, after the last enter; → whether that one ended without any of the known reasons: a
+    /// signal does not show in the result when something was submitted.
+    #[inline]
+    fn note_enter(&mut self, last: Last) -> Result<bool> {
+        let mut quiet = false;
+        if last.entered {
+            self.counts.enters += 1;
+            if last.waited {
+                self.clock_ms = self.clock_now();
+            }
+            if last.taken > 0 {
+                quiet = last.waited && self.backend()?.available() == 0;
+                if self.workers.is_some() {
+                    self.apply_workers();
+                }
+            }
+        }
+        self.kicked = false;
+        self.refill();
+        if self.deadlines.nearest().is_some() && self.expire() {
+            quiet = false;
+        }
+        if self.backend()?.overflowed() {
+            self.counts.overflows += 1;
+        }
+        Ok(quiet)
+    }
+
+    /// How long to sleep: until the limit or the nearest deadline; 0 only at the limit.
+    #[inline]
+    fn time_left(&self, limit: &mut Limit) -> Option<u64> {
+        let left = limit.left();
+        match self.deadlines.nearest() {
+            Some(at) if left != Some(0) => {
+                let nearest = at.saturating_sub(os::now()).max(1);
+                Some(left.map_or(nearest, |left| left.min(nearest)))
+            }
+            _ => left,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waking the driver.
+//!
+//! | the driver | `sleep` | a start from another thread | `wake` |
+//! |---|---|---|---|
+//! | runs, or no thread drives | AWAKE | nothing: the driver looks before it sleeps | sets `woken` |
+//! | is in enter | ENTER | sends a wake, once until it is awake | sets `woken`, sends a wake |
+//! | is in the host's event loop | LOOP | writes the event fd, once | sets `woken`, writes the event fd |
+//!
+//! `sleep` changes under the ring's lock, where starts look at it too. `wake` may come from a signal handler and takes no
+//! lock: it stores `woken`, then loads `sleep`; the driver stores `sleep`, then loads `woken`; the barrier makes one see the other.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+
+use super::ring::Ring;
+use super::state::State;
+use super::table::Kind;
+use super::{Result, Status};
+use crate::sys::{Backend, SysResult, os};
+
+const AWAKE: u32 = 0;
+const ENTER: u32 = 1;
+const LOOP: u32 = 2;
+
+pub(super) struct Sleep<G> {
+    sleep: AtomicU32,
+    woken: AtomicBool,
+    wakes: AtomicU32,
+    /// The ring's way in, for threads and signal handlers that must not take the lock. Good while `open`.
+    gate: G,
+    open: AtomicBool,
+    /// Callers of `wake` within their look at the gate.
+    visitors: AtomicU32,
+    event_fd: AtomicI32,
+}
+
+impl<G: Copy> Sleep<G> {
+    pub(super) fn new(gate: G) -> Self {
+        Self {
+            sleep: AtomicU32::new(AWAKE),
+            woken: AtomicBool::new(false),
+            wakes: AtomicU32::new(0),
+            gate,
+            open: AtomicBool::new(true),
+            visitors: AtomicU32::new(0),
+            event_fd: AtomicI32::new(-1),
+        }
+    }
+}
+
+impl<B: Backend> Ring<B> {
+    #[inline]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.sleep.sleep.load(Ordering::Relaxed) != AWAKE
+    }
+
+    /// Under the lock, before a wait; false if a wake came first.
+    #[inline]
+    pub(super) fn fall_asleep(&self) -> bool {
+        self.sleep_as(ENTER)
+    }
+
+    /// Under the lock, before the host's event loop sleeps.
+    pub(super) fn sleep_in_loop(&self) -> bool {
+        self.sleep_as(LOOP)
+    }
+
+    #[inline]
+    fn sleep_as(&self, how: u32) -> bool {
+        self.sleep.sleep.store(how, Ordering::Relaxed);
+        self.barrier().light();
+        if self.sleep.woken.load(Ordering::Relaxed) {
+            self.awake();
+            return false;
+        }
+        true
+    }
+
+    #[inline]
+    pub(super) fn awake(&self) {
+        self.sleep.sleep.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Whether `wake` was called, once for all its calls.
+    #[inline]
+    pub(super) fn take_wake(&self) -> bool {
+        self.sleep.woken.load(Ordering::Relaxed) && self.sleep.woken.swap(false, Ordering::AcqRel)
+    }
+
+    /// End the driver's wait, or its next one. Takes no lock, keeps errno.
+    pub(crate) fn wake(&self) -> Result<i32> {
+        let errno = os::errno();
+        let result = if self.sleep.woken.swap(true, Ordering::AcqRel) { Ok(()) } else { self.send_wake() };
+        if result.is_err() {
+            self.sleep.woken.store(false, Ordering::Release);
+        }
+        os::set_errno(errno);
+        result.map(|()| 0)
+    }
+
+    fn send_wake(&self) -> Result<()> {
+        self.barrier().heavy();
+        self.visit(|| self.signal_sleeper())
+    }
+
+    /// Wake a driver that sleeps, after a change under the lock that it should see.
+    #[cold]
+    pub(super) fn kick(&self) {
+        // Failure: the ring is closing, and its close looks at everything.
+        let _ = self.visit(|| self.signal_sleeper());
+    }
+
+    fn signal_sleeper(&self) -> SysResult<()> {
+        match self.sleep.sleep.load(Ordering::Relaxed) {
+            ENTER => {
+                self.sleep.wakes.fetch_add(1, Ordering::Relaxed);
+                B::send_wake(self.sleep.gate, Kind::Wake as u64)
+            }
+            LOOP => {
+                self.sleep.wakes.fetch_add(1, Ordering::Relaxed);
+                os::eventfd_write(self.sleep.event_fd.load(Ordering::Acquire))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Use the ring's descriptors without its lock: they are not closed meanwhile.
+    fn visit(&self, with: impl FnOnce() -> SysResult<()>) -> Result<()> {
+        self.sleep.visitors.fetch_add(1, Ordering::SeqCst);
+        let result = if self.sleep.open.load(Ordering::SeqCst) { with().map_err(Status::from) } else { Err(Status::CLOSED) };
+        self.sleep.visitors.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Before the descriptors are closed: no new visitors, and the last one has left.
+    pub(super) fn end_visits(&self) {
+        self.sleep.open.store(false, Ordering::SeqCst);
+        let mut round = 0;
+        while self.sleep.visitors.load(Ordering::SeqCst) > 0 {
+            os::back_off(round);
+            round += 1;
+        }
+    }
+
+    pub(super) fn set_event_fd(&self, fd: i32) {
+        self.sleep.event_fd.store(fd, Ordering::Release);
+    }
+
+    pub(super) fn wakes(&self) -> u64 {
+        u64::from(self.sleep.wakes.load(Ordering::Relaxed))
+    }
+
+    /// After a change by any thread: wake the driver if it sleeps.
+    pub(super) fn kick_if_due(&self) {
+        if self.is_asleep() {
+            let me = os::thread_id();
+            let due = self.lock(me).kick_due(self.is_asleep(), me == self.owner());
+            if due {
+                self.kick();
+            }
+        }
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// Whether a sleeping driver is to be woken now: once, however much follows before it is awake. An owner in its
+    /// event loop needs no wake from itself: it prepares before it sleeps.
+    #[inline]
+    pub(super) fn kick_due(&mut self, asleep: bool, is_owner: bool) -> bool {
+        if !asleep || self.kicked || is_owner {
+            return false;
+        }
+        self.kicked = true;
+        true
+    }
+}

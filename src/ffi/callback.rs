@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calling the host, and turning what the core knows into what the host sees. No lock of the library is held here.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::num::NonZeroUsize;
+
+use super::buf::{paluring_buf, paluring_release_fn};
+use super::guard::{EINVAL, put, zeroed};
+use super::insight::{paluring_capabilities, paluring_stats};
+use super::io::{paluring_completion, paluring_io, paluring_ready_fn};
+use super::op::{PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_MOVE, PALURING_OP_QUEUE, PALURING_OP_SUBMIT, paluring_op};
+use crate::core::buf::Owner;
+use crate::core::op::Template;
+use crate::core::{Completion, Delivery, KernelRing, KernelSession, Lent, Start, Status, Step, To, copied};
+
+/// Do what a session gives out, until it ends.
+#[inline]
+pub(super) fn run_session(_ring: &KernelRing, session: KernelSession<'_>) -> Result<i32, Status> {
+    // From here on the session stays where it is: the core remembers where what it lends is.
+    let mut session = session;
+    loop {
+        match session.next() {
+            Step::Deliver(Delivery::Complete { callback, completion }) => complete(callback, completion, &session.lent),
+            Step::Deliver(Delivery::Ready(ready)) => {
+                // SAFETY: from `host_ready`.
+                let function: unsafe extern "C" fn(usize, i32) = unsafe { std::mem::transmute(ready.function.get()) };
+                // SAFETY: host: it doesn't unwind.
+                unsafe { function(ready.user_data, ready.status) };
+            }
+            Step::Deliver(Delivery::Discard(discarded)) => drop(discarded),
+            Step::End(result) => return result,
+        }
+    }
+}
+
+#[inline]
+fn complete(callback: Option<NonZeroUsize>, mut completion: Completion, lent: &Lent) {
+    let buf = lent.lend(completion.buf.take());
+    let mut host = to_host(completion);
+    host.buf = buf.map_or(std::ptr::null_mut(), |buf| buf.as_ptr().cast());
+    host.reserved = [(&raw const host).addr() as u64, (&raw const *lent).addr() as u64];
+    if let Some(callback) = callback {
+        // SAFETY: from the callback of a paluring_op.
+        let callback: unsafe extern "C" fn(usize, *mut paluring_completion) = unsafe { std::mem::transmute(callback.get()) };
+        // SAFETY: host: it doesn't unwind.
+        unsafe { callback(host.user_data, &raw mut host) };
+    }
+    lent.end();
+}
+
+/// # Safety
+/// NULL, or the completion that the running callback was given, or one from poll, wait or reap.
+pub(super) unsafe fn take_lent(completion: *mut paluring_completion) -> *mut paluring_buf {
+    // SAFETY: the caller's duty.
+    let Some(completion) = (unsafe { completion.as_mut() }) else { return std::ptr::null_mut() };
+    // A copy, or a completion that was not lent anything, doesn't name itself.
+    if completion.buf.is_null() || completion.reserved[0] != (&raw const *completion).addr() as u64 {
+        return std::ptr::null_mut();
+    }
+    completion.buf = std::ptr::null_mut();
+    // SAFETY: `complete` set it, and is still running.
+    let lent = unsafe { &*(completion.reserved[1] as usize as *const Lent) };
+    lent.take().map_or(std::ptr::null_mut(), |buf| buf.into_raw().as_ptr().cast())
+}
+
+pub(super) fn to_host(completion: Completion) -> paluring_completion {
+    paluring_completion {
+        io: completion.io,
+        user_data: completion.user_data,
+        buf: completion.buf.map_or(std::ptr::null_mut(), |buf| buf.into_raw().as_ptr().cast()),
+        extra: completion.extra,
+        result: completion.result,
+        flags: completion.flags,
+        opcode: completion.opcode.into(),
+        reserved0: 0,
+        reserved: [0; 2],
+    }
+}
+
+/// A ready function as the core keeps it.
+pub(super) fn host_ready(ready: paluring_ready_fn, user_data: usize) -> Option<(NonZeroUsize, usize)> {
+    Some((NonZeroUsize::new(ready? as usize)?, user_data))
+}
+
+const KNOWN_FLAGS: u32 = PALURING_OP_SUBMIT | PALURING_OP_ASYNC | PALURING_OP_QUEUE | PALURING_OP_DETACHED | PALURING_OP_MOVE;
+
+/// # Safety
+/// What `op` names is live; `out_io` is NULL or writable.
+#[inline]
+pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut paluring_io) -> Result<i32, Status> {
+    let callback = op.callback.and_then(|callback| NonZeroUsize::new(callback as usize));
+    let template = Template::from_words(&op.private_);
+    let to = match (op.flags & (PALURING_OP_QUEUE | PALURING_OP_DETACHED), callback) {
+        (0, Some(_)) => To::Callback,
+        (PALURING_OP_QUEUE, None) => To::Queue,
+        (PALURING_OP_DETACHED, None) => To::Nobody,
+        (0, None) if !out_io.is_null() => To::Kept,
+        _ => return Err(EINVAL),
+    };
+    if op.flags & !KNOWN_FLAGS != 0 || op.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let path = match template.host_path() {
+        None => None,
+        // SAFETY: host: a path ends with a zero.
+        Some(path) => Some(copied(unsafe { CStr::from_ptr(path as *const c_char) }.to_bytes_with_nul())?),
+    };
+    let start = Start {
+        template,
+        path,
+        to,
+        callback,
+        user_data: op.user_data,
+        timeout_ns: op.timeout_ns,
+        is_async: op.flags & PALURING_OP_ASYNC != 0,
+        moves: op.flags & PALURING_OP_MOVE != 0,
+        submits: op.flags & PALURING_OP_SUBMIT != 0,
+        rw_flags: op.rw_flags,
+        ioprio: op.ioprio,
+        personality: op.personality,
+    };
+    // SAFETY: host: the op's buffer is live, and with MOVE its reference is given.
+    let io = unsafe { ring.start(start) }?;
+    // SAFETY: the caller's duty.
+    unsafe { put(out_io, io) };
+    Ok(0)
+}
+
+/// # Safety
+/// `ops`, and `out_ios` if not NULL, are valid for `count` elements.
+pub(super) unsafe fn start_batch(ring: &KernelRing, ops: *const paluring_op, count: usize, out_ios: *mut paluring_io) -> Result<i32, Status> {
+    if count == 0 {
+        return Ok(0);
+    }
+    if ops.is_null() || i32::try_from(count).is_err() {
+        return Err(EINVAL);
+    }
+    for index in 0..count {
+        // SAFETY: the caller's duty.
+        unsafe { zeroed(if out_ios.is_null() { out_ios } else { out_ios.add(index) }) };
+    }
+    for index in 0..count {
+        let out_io = if out_ios.is_null() { out_ios } else { out_ios.wrapping_add(index) };
+        // SAFETY: the caller's duty.
+        let started = unsafe { start(ring, &*ops.add(index), out_io) };
+        match started {
+            Ok(_) => {}
+            Err(status) if index == 0 => return Err(status),
+            Err(_) => return Ok(index as i32),
+        }
+    }
+    Ok(count as i32)
+}
+
+/// Memory of the host's, given back when dropped.
+pub(super) struct Adopted {
+    release: unsafe extern "C" fn(usize, *mut c_void, usize),
+    user_data: usize,
+    data: *mut c_void,
+    len: usize,
+}
+
+impl Adopted {
+    /// `None`: memory that nobody wants back.
+    pub(super) fn new(data: *mut c_void, len: usize, release: paluring_release_fn, user_data: usize) -> Option<Self> {
+        Some(Self { release: release?, user_data, data, len })
+    }
+}
+
+impl Owner for Adopted {}
+// SAFETY: host: release functions run on the thread that lets go last.
+unsafe impl Send for Adopted {}
+// SAFETY: nothing is read or written through it.
+unsafe impl Sync for Adopted {}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        // SAFETY: host: it doesn't unwind; this is the one call.
+        unsafe { (self.release)(self.user_data, self.data, self.len) };
+    }
+}
+
+pub(super) fn capabilities(ring: &KernelRing) -> paluring_capabilities {
+    let capabilities = ring.capabilities();
+    let info = capabilities.info;
+    paluring_capabilities {
+        size: 0,
+        backend: super::ring::PALURING_BACKEND_KERNEL,
+        setup_flags: info.setup_flags,
+        features: info.features,
+        fallbacks: info.fallbacks,
+        entries: info.entries,
+        cq_entries: info.cq_entries,
+        max_in_flight: capabilities.max_in_flight,
+        max_files: info.files,
+        reserved0: 0,
+        ops: info.ops,
+        reserved: [0; 8],
+    }
+}
+
+pub(super) fn stats(ring: &KernelRing) -> paluring_stats {
+    let stats = ring.stats();
+    let counts = stats.counts;
+    paluring_stats {
+        queued: stats.queued,
+        waiting: stats.waiting,
+        completed: stats.completed,
+        dropped: counts.unwanted.into(),
+        total_started: counts.started,
+        total_finished: counts.finished,
+        total_cancelled: counts.cancelled,
+        total_dropped: counts.dropped,
+        total_detached_failed: counts.detached_failed,
+        total_orphaned: counts.orphaned,
+        total_enters: counts.enters,
+        total_overflows: counts.overflows,
+        total_again: counts.again,
+        total_wakes: stats.wakes,
+        total_foreign: counts.foreign,
+        high_in_flight: counts.high_in_flight.into(),
+        high_queued: counts.high_queued.into(),
+        quarantined_bytes: stats.quarantined_bytes,
+        ..paluring_stats::default()
+    }
+}

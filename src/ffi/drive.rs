@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Driving: enter the kernel, wait, deliver.
+//!
+//! On an OWNER ring the first of these calls binds the ring to its thread; from others
+//! they return PALURING_ERR_WRONG_THREAD. On a SHARED ring any thread may drive, one at a
+//! time. Time over, a wake and a signal are no errors: the call returns what there is.
+//! Callbacks run in process, run, drain and close, never under a lock.
+
+use std::ffi::c_int;
+
+use super::callback::run_session;
+use super::guard::{any, driver, fill_all, put, signal_safe};
+use super::io::paluring_completion;
+use super::ring::paluring_ring;
+use crate::core::Limit;
+
+/// Enter the kernel with what has been started.
+/// @param ring  borrowed
+/// @return entries that the kernel took, PALURING_ERR_WRONG_THREAD, _CLOSED, -EBUSY (in a callback, or another thread drives), -EAGAIN or -ENOMEM (the kernel is short of memory; all is kept for the next try)
+/// Ownership: nothing   Threads: driver   Blocks: may enter the kernel   Since: 0.1
+/// See: io_uring_enter(2)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_submit(ring: *mut paluring_ring) -> i32 {
+    driver(ring, |ring| ring.submit())
+}
+
+/// Submit, and wait until there is something to process or reap. Delivers nothing.
+/// @param ring        borrowed
+/// @param min         completions to wait for, those left over and kept ones included; 0 = don't wait
+/// @param timeout_ns  negative = no limit, 0 = don't wait
+/// @return completions that process or reap would deliver, plus kept ones; statuses as paluring_ring_submit
+/// Ownership: nothing   Threads: driver   Blocks: until min, the timeout, a wake or a signal   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_wait(ring: *mut paluring_ring, min: u32, timeout_ns: i64) -> i32 {
+    driver(ring, |ring| ring.wait(min, Limit::from_ns(timeout_ns)))
+}
+
+/// Run the callbacks of what is complete, then submit what they started.
+/// @param ring    borrowed
+/// @param budget  completion callbacks to run at most; 0 = all that was complete on entry
+/// @return how many completion callbacks ran; statuses as paluring_ring_submit
+/// Ownership: buffers are lent to callbacks   Threads: driver   Blocks: may enter the kernel   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_process(ring: *mut paluring_ring, budget: u32) -> i32 {
+    driver(ring, |ring| run_session(ring, ring.process(budget)?))
+}
+
+/// Wait, then process: the usual loop.
+/// @param ring        borrowed
+/// @param min         completions to wait for, as in paluring_ring_wait
+/// @param timeout_ns  negative = no limit, 0 = don't wait
+/// @return how many completion callbacks ran; statuses as paluring_ring_submit
+/// Ownership: buffers are lent to callbacks   Threads: driver   Blocks: until min, the timeout, a wake or a signal   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_run(ring: *mut paluring_ring, min: u32, timeout_ns: i64) -> i32 {
+    driver(ring, |ring| run_session(ring, ring.run(min, Limit::from_ns(timeout_ns))?))
+}
+
+/// Take completions of PALURING_OP_QUEUE I/Os, oldest first; waits for the first min.
+/// @param ring             borrowed
+/// @param min              completions to wait for, at most count; 0 = don't wait
+/// @param timeout_ns       negative = no limit, 0 = don't wait
+/// @param out_completions  array of count completions; only those returned are written
+/// @param count            completions in out_completions
+/// @return how many were taken; statuses as paluring_ring_submit; -EINVAL (out_completions NULL, count 0, min above count)
+/// Ownership: buffers in the completions are yours to release   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until min, the timeout, a wake or a signal   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_reap(
+    ring: *mut paluring_ring,
+    min: u32,
+    timeout_ns: i64,
+    out_completions: *mut paluring_completion,
+    count: usize,
+) -> i32 {
+    driver(ring, |ring| {
+        super::guard::fits(!out_completions.is_null() && count > 0 && min as usize <= count)?;
+        ring.reap_ready(min, Limit::from_ns(timeout_ns))?;
+        // SAFETY: host: out_completions is writable for count elements.
+        unsafe { fill_all(out_completions, count, || ring.reap_next()) }
+    })
+}
+
+/// Run callbacks until no accepted I/O is unfinished. Cancel the multishots first.
+/// @param ring        borrowed
+/// @param timeout_ns  negative = no limit, 0 = don't wait
+/// @return 0, -ETIME, -EINTR; statuses as paluring_ring_submit
+/// Ownership: buffers are lent to callbacks   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until all is done, the timeout or a signal   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_ns: i64) -> i32 {
+    driver(ring, |ring| run_session(ring, ring.drain(Limit::from_ns(timeout_ns))?))
+}
+
+/// Count the completions that process or reap would deliver now, and the kept ones, without entering the kernel.
+/// @param ring  borrowed
+/// @return the count, PALURING_ERR_CLOSED (and nothing is left), _FORKED, _POISONED
+/// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_ready(ring: *mut paluring_ring) -> i32 {
+    any(ring, |ring| ring.ready())
+}
+
+/// End the driver's wait, or its next one. Wakes coalesce.
+/// @param ring  borrowed
+/// @return 0, PALURING_ERR_CLOSED, _FORKED, _POISONED, or the errno of the failed wake
+/// Ownership: nothing   Threads: any and signal handlers; errno is kept   Blocks: never   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_wake(ring: *mut paluring_ring) -> i32 {
+    signal_safe(ring, |ring| ring.wake())
+}
+
+/// Get the descriptor that an event loop watches: readable while there is something to process or reap, or a timeout is due.
+/// Call paluring_ring_prepare each time before the loop sleeps.
+/// @param ring    borrowed
+/// @param out_fd  set to -1 on failure; an eventfd, the library's: don't read, write or close it
+/// @return 0, -EMFILE, -EINVAL (out_fd NULL), PALURING_ERR_CLOSED
+/// Ownership: the descriptor stays the ring's, until its close   Threads: any   Blocks: never   Since: 0.1
+/// See: eventfd(2), epoll(7)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_event_fd(ring: *mut paluring_ring, out_fd: *mut c_int) -> i32 {
+    // SAFETY: host: out_fd is NULL or writable.
+    unsafe { put(out_fd, -1) };
+    any(ring, |ring| {
+        super::guard::fits(!out_fd.is_null())?;
+        let fd = ring.event_fd()?;
+        // SAFETY: as above.
+        unsafe { put(out_fd, fd) };
+        Ok(0)
+    })
+}
+
+/// Make ready for the event loop's sleep: submit, and arm the event fd for completions and the nearest timeout.
+/// @param ring  borrowed
+/// @return 1 (don't sleep: there is something to process or reap; the fd is readable too), 0 (sleep); statuses as paluring_ring_submit
+/// Ownership: nothing   Threads: driver   Blocks: may enter the kernel   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_prepare(ring: *mut paluring_ring) -> i32 {
+    driver(ring, |ring| ring.prepare())
+}

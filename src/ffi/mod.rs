@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The C surface: one file per noun, in the order of the header's sections, then the
+//! machinery that they share and that exports nothing.
+//!
+//! # Contract with the host
+//! Pointers to handles are NULL or came from this library and are not yet released;
+//! pointers to memory are NULL or valid for what the function's comment says; functions of
+//! the host neither unwind nor longjmp. What can be checked is checked and answered with a
+//! status. A `// SAFETY: host` comment below refers to this contract.
+
+// Names here are C's.
+#![allow(non_camel_case_types)]
+
+pub mod version;
+pub mod status;
+pub mod log;
+pub mod buf;
+pub mod op;
+pub mod io;
+pub mod ring;
+pub mod drive;
+pub mod insight;
+
+mod callback;
+mod errno;
+mod guard;
+mod handle;
+#[cfg(feature = "fault-hooks")]
+mod fault;

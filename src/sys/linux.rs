@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's io_uring. Set-up, mapping and queues are the io-uring crate's; enter and
+//! register are called here, since the crate forgets the registered index of the ring's
+//! descriptor with each `Submitter`.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::{CompletionQueue, IoUring, SubmissionQueue, squeue};
+
+use super::os::{self, Sentinel, check};
+use super::{Backend, Cqe, Enter, Errno, Info, Setup, Sqe, SysResult, entry, fallback, setup};
+
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
+const REGISTER_EVENTFD: u32 = 4;
+const REGISTER_FILES_UPDATE: u32 = 6;
+const REGISTER_ENABLE_RINGS: u32 = 12;
+const REGISTER_FILES2: u32 = 13;
+const REGISTER_IOWQ_AFF: u32 = 17;
+const REGISTER_IOWQ_MAX_WORKERS: u32 = 19;
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
+const REGISTER_SEND_MSG_RING: u32 = 31;
+
+const SETUP_R_DISABLED: u32 = 1 << 6;
+
+pub(crate) struct Linux {
+    // The queues point into `ring`, which stays where it is in its box; fields are dropped in this order.
+    sq: SubmissionQueue<'static>,
+    cq: CompletionQueue<'static>,
+    _ring: Box<IoUring>,
+    info: Info,
+    sentinel: Sentinel,
+    /// Wakes a driver in enter where messages can't; polled for by the ring.
+    wake_fd: Option<OwnedFd>,
+    gate: Gate,
+    bound: bool,
+}
+
+// SAFETY: the raw pointers in the queues are to mappings that belong to the ring; it may move between threads.
+unsafe impl Send for Linux {}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate {
+    /// What enter gets: the descriptor, or its registered index.
+    fd: i32,
+    flags: u32,
+    ring_fd: i32,
+    /// −1: messages do it.
+    wake_fd: i32,
+}
+
+impl Backend for Linux {
+    type Gate = Gate;
+
+    fn open(setup: &Setup) -> SysResult<Self> {
+        let (ring, mut info) = setup::ring(setup)?;
+        let ring = boxed(ring)?;
+        let fd = ring.as_raw_fd();
+        // SAFETY: the queues are used by one thread at a time (Backend's contract) and dropped before the box.
+        let (sq, cq) = unsafe {
+            let pinned: &'static IoUring = &*(&raw const *ring);
+            (pinned.submission_shared(), pinned.completion_shared())
+        };
+        info.ops = setup::probe(fd)?;
+        let iowait_off = !setup.iowait && ring.params().is_feature_no_iowait();
+        let gate = Gate { fd, flags: if iowait_off { ENTER_NO_IOWAIT } else { 0 }, ring_fd: fd, wake_fd: -1 };
+        let (sentinel, write_end) = Sentinel::new()?;
+        let mut linux = Self { sq, cq, _ring: ring, info, sentinel, wake_fd: None, gate, bound: false };
+        linux.register_files(setup.files, &write_end)?;
+        linux.choose_wake()?;
+        Ok(linux)
+    }
+
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    #[inline]
+    fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    fn bind(&mut self) -> SysResult<()> {
+        let fd = self.gate.ring_fd;
+        if self.info.setup_flags & SETUP_R_DISABLED != 0 {
+            // SAFETY: no memory is passed.
+            unsafe { register(fd, REGISTER_ENABLE_RINGS, std::ptr::null_mut(), 0) }?;
+        }
+        let mut update = RsrcUpdate { offset: u32::MAX, reserved: 0, data: fd as u64 };
+        // SAFETY: the kernel reads and writes one update.
+        match unsafe { register(fd, REGISTER_RING_FDS, (&raw mut update).cast(), 1) } {
+            Ok(_) => {
+                self.bound = true;
+                self.gate.fd = update.offset as i32;
+                self.gate.flags |= ENTER_REGISTERED_RING;
+            }
+            Err(_) => self.info.fallbacks |= fallback::RING_FD,
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn room(&mut self) -> u32 {
+        if self.sq.is_full() {
+            self.sq.sync();
+        }
+        (self.sq.capacity() - self.sq.len()) as u32
+    }
+
+    #[inline]
+    unsafe fn push(&mut self, sqe: &Sqe) {
+        const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>() && align_of::<squeue::Entry>() <= align_of::<Sqe>());
+        // SAFETY: both are the kernel's 64-byte entry; what it points to is the caller's duty.
+        let pushed = unsafe { self.sq.push(&*(&raw const *sqe).cast::<squeue::Entry>()) };
+        debug_assert!(pushed.is_ok());
+    }
+
+    #[inline]
+    fn publish(&mut self) -> u32 {
+        self.sq.sync();
+        self.sq.len() as u32
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Cqe> {
+        let cqe = match CompletionQueue::next(&mut self.cq) {
+            Some(cqe) => cqe,
+            None => {
+                self.cq.sync();
+                CompletionQueue::next(&mut self.cq)?
+            }
+        };
+        Some(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() })
+    }
+
+    #[inline]
+    fn available(&mut self) -> u32 {
+        self.cq.sync();
+        self.cq.len() as u32
+    }
+
+    #[inline]
+    fn holds_back(&mut self) -> bool {
+        self.sq.taskrun() || self.sq.cq_overflow()
+    }
+
+    #[inline]
+    fn overflowed(&mut self) -> bool {
+        self.sq.cq_overflow()
+    }
+
+    #[inline]
+    fn enter(gate: Gate, enter: Enter) -> SysResult<u32> {
+        let mut flags = gate.flags;
+        let timeout = enter.timeout.map(|ns| [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64]);
+        let arg = timeout.as_ref().map(|timeout| GetEventsArg { sigmask: 0, sigmask_len: 0, min_wait_usec: 0, timeout: timeout.as_ptr().addr() as u64 });
+        let (pointer, size) = match &arg {
+            Some(arg) => (&raw const *arg, size_of::<GetEventsArg>()),
+            None => (std::ptr::null(), 0),
+        };
+        if arg.is_some() {
+            flags |= ENTER_EXT_ARG;
+        }
+        if enter.wait || enter.flush {
+            flags |= ENTER_GETEVENTS;
+        }
+        // SAFETY: arg and the timespec that it points to outlive the call; entries' memory is push's contract.
+        let taken = unsafe { libc::syscall(libc::SYS_io_uring_enter, gate.fd, enter.submit, u32::from(enter.wait), flags, pointer, size) };
+        check(taken).map(|taken| taken as u32)
+    }
+
+    fn send_wake(gate: Gate, user_data: u64) -> SysResult<()> {
+        if gate.wake_fd >= 0 {
+            return os::eventfd_write(gate.wake_fd);
+        }
+        let mut sqe = Sqe { opcode: entry::op::MSG_RING, fd: gate.ring_fd, off: user_data, ..Sqe::default() };
+        // SAFETY: the kernel reads one entry.
+        unsafe { register(-1, REGISTER_SEND_MSG_RING, (&raw mut sqe).cast(), 1) }.map(|_| ())
+    }
+
+    fn wake_entry(&self) -> Option<Sqe> {
+        self.wake_fd.as_ref().map(|fd| Sqe {
+            opcode: entry::op::POLL_ADD,
+            fd: fd.as_raw_fd(),
+            len: entry::POLL_MULTI,
+            op_flags: entry::poll32(libc::POLLIN as u32),
+            ..Sqe::default()
+        })
+    }
+
+    fn register_eventfd(&mut self, mut fd: i32) -> SysResult<()> {
+        // SAFETY: the kernel reads one int.
+        unsafe { register(self.gate.ring_fd, REGISTER_EVENTFD, (&raw mut fd).cast(), 1) }.map(|_| ())
+    }
+
+    fn set_worker_limits(&mut self, mut limits: [u32; 2]) -> SysResult<()> {
+        // SAFETY: the kernel reads and writes two ints.
+        unsafe { register(self.gate.ring_fd, REGISTER_IOWQ_MAX_WORKERS, limits.as_mut_ptr().cast(), 2) }.map(|_| ())
+    }
+
+    fn set_worker_affinity(&mut self, mask: &[u8]) -> SysResult<()> {
+        // SAFETY: the kernel only reads the mask's bytes.
+        unsafe { register(self.gate.ring_fd, REGISTER_IOWQ_AFF, mask.as_ptr().cast_mut().cast(), mask.len() as u32) }.map(|_| ())
+    }
+
+    fn close(mut self, bound_here: bool) -> Sentinel {
+        // On another thread the index would be one of its own rings'.
+        if bound_here {
+            self.unbind();
+        }
+        self.sentinel
+    }
+}
+
+impl Linux {
+    /// Undo what `bind` left in the calling thread.
+    fn unbind(&mut self) {
+        if self.bound {
+            let mut update = RsrcUpdate { offset: self.gate.fd as u32, reserved: 0, data: 0 };
+            // SAFETY: the kernel reads one update. A failure leaves the registration to the thread's exit.
+            let _ = unsafe { register(self.gate.ring_fd, UNREGISTER_RING_FDS, (&raw mut update).cast(), 1) };
+            self.bound = false;
+            self.gate.fd = self.gate.ring_fd;
+            self.gate.flags &= !ENTER_REGISTERED_RING;
+        }
+    }
+
+    /// A table of files for the host, and before them the sentinel's write end, whose only copy is the kernel's.
+    fn register_files(&mut self, files: u32, write_end: &OwnedFd) -> SysResult<()> {
+        #[repr(C)]
+        struct RsrcRegister {
+            count: u32,
+            flags: u32,
+            reserved: u64,
+            data: u64,
+            tags: u64,
+        }
+        const SPARSE: u32 = 1;
+        let fd = self.gate.ring_fd;
+        let mut host_files = files;
+        loop {
+            let mut table = RsrcRegister { count: host_files + 1, flags: SPARSE, reserved: 0, data: 0, tags: 0 };
+            // SAFETY: the kernel reads one struct.
+            match unsafe { register(fd, REGISTER_FILES2, (&raw mut table).cast(), size_of::<RsrcRegister>() as u32) } {
+                Ok(_) => break,
+                Err(Errno(libc::ENOMEM | libc::EMFILE)) if host_files > 0 => {
+                    host_files /= 2;
+                    self.info.fallbacks |= fallback::FILES;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        self.info.files = host_files;
+        let write_fd = write_end.as_raw_fd();
+        let mut update = RsrcUpdate { offset: 0, reserved: 0, data: (&raw const write_fd).addr() as u64 };
+        // SAFETY: the kernel reads one update and the int that it points to.
+        unsafe { register(fd, REGISTER_FILES_UPDATE, (&raw mut update).cast(), 1) }?;
+        Ok(())
+    }
+
+    /// Messages without a ring of one's own (Linux 6.13), else an eventfd. Found by trying: a message to no ring is
+    /// EBADF where the call exists, EINVAL where it doesn't.
+    fn choose_wake(&mut self) -> SysResult<()> {
+        let mut sqe = Sqe { opcode: entry::op::MSG_RING, fd: -1, ..Sqe::default() };
+        // SAFETY: the kernel reads one entry.
+        let tried = unsafe { register(-1, REGISTER_SEND_MSG_RING, (&raw mut sqe).cast(), 1) };
+        if tried != Err(Errno(libc::EBADF)) {
+            let fd = os::eventfd()?;
+            self.gate.wake_fd = fd.as_raw_fd();
+            self.wake_fd = Some(fd);
+            self.info.fallbacks |= fallback::WAKE;
+        }
+        Ok(())
+    }
+}
+
+#[repr(C)]
+struct RsrcUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+#[repr(C)]
+struct GetEventsArg {
+    sigmask: u64,
+    sigmask_len: u32,
+    min_wait_usec: u32,
+    timeout: u64,
+}
+
+/// # Safety
+/// `arg` points to what `opcode` reads and writes.
+pub(super) unsafe fn register(fd: i32, opcode: u32, arg: *mut libc::c_void, count: u32) -> SysResult<i64> {
+    // SAFETY: the caller's duty.
+    check(unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, arg, count) })
+}
+
+/// A box whose allocation may fail.
+fn boxed<T>(value: T) -> SysResult<Box<T>> {
+    let layout = std::alloc::Layout::new::<T>();
+    // SAFETY: T is not zero-sized; the allocation has its layout and is written before the box owns it.
+    unsafe {
+        let place = std::alloc::alloc(layout).cast::<T>();
+        if place.is_null() {
+            return Err(Errno(libc::ENOMEM));
+        }
+        place.write(value);
+        Ok(Box::from_raw(place))
+    }
+}

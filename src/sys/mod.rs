@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel and nothing else: what a backend supplies, and the backends.
+//!
+//! The boundary is the kernel's own ABI: 64-byte submission entries go in, completion
+//! entries come out. A backend knows no I/Os, no buffers and no callbacks.
+
+pub(crate) mod entry;
+pub(crate) mod linux;
+pub(crate) mod os;
+mod setup;
+
+pub(crate) use entry::{Cqe, Sqe};
+
+/// A positive errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Errno(pub i32);
+
+pub(crate) type SysResult<T> = Result<T, Errno>;
+
+/// What a ring is set up with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub entries: u32,
+    pub cq_entries: u32,
+    /// Fewer completion entries than this are not worth having.
+    pub cq_least: u32,
+    pub files: u32,
+    /// One thread enters, fixed at `bind`.
+    pub single_issuer: bool,
+    /// Count waiting as I/O wait.
+    pub iowait: bool,
+}
+
+/// What was got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Info {
+    pub entries: u32,
+    pub cq_entries: u32,
+    pub files: u32,
+    pub setup_flags: u32,
+    pub features: u32,
+    pub fallbacks: u32,
+    pub ops: [u64; 4],
+}
+
+impl Info {
+    pub(crate) fn has_op(&self, opcode: u32) -> bool {
+        self.ops.get(opcode as usize / 64).is_some_and(|word| word >> (opcode % 64) & 1 == 1)
+    }
+}
+
+/// What was wanted and done without.
+pub(crate) mod fallback {
+    pub(crate) const SETUP: u32 = 1;
+    pub(crate) const CQ_ENTRIES: u32 = 2;
+    pub(crate) const FILES: u32 = 4;
+    pub(crate) const WAKE: u32 = 8;
+    pub(crate) const RING_FD: u32 = 16;
+}
+
+/// A call of `enter`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Enter {
+    pub submit: u32,
+    /// Wait for one completion; else only look.
+    pub wait: bool,
+    /// Bring completions that the kernel holds back into the queue.
+    pub flush: bool,
+    /// Nanoseconds from now; `None` = no limit.
+    pub timeout: Option<u64>,
+}
+
+/// What a ring needs of a kernel. One thread at a time calls it, under the ring's lock; only `enter` and
+/// `send_wake`, which take no `self`, are called outside of it.
+pub(crate) trait Backend: Sized + Send {
+    /// The way into the kernel, as a value: valid until the backend is dropped.
+    type Gate: Copy + Send + Sync;
+
+    fn open(setup: &Setup) -> SysResult<Self>;
+    fn info(&self) -> &Info;
+    fn gate(&self) -> Self::Gate;
+
+    /// Make the calling thread the one that enters.
+    fn bind(&mut self) -> SysResult<()>;
+
+    /// Free submission entries.
+    fn room(&mut self) -> u32;
+    /// Put an entry into the submission queue, which has room.
+    /// # Safety
+    /// What the entry points to stays valid until its last completion has been seen.
+    unsafe fn push(&mut self, sqe: &Sqe);
+    /// Let the kernel see what was pushed; → entries that it has not taken yet.
+    fn publish(&mut self) -> u32;
+
+    /// The oldest completion, taken out of the queue.
+    fn next(&mut self) -> Option<Cqe>;
+    /// Completions in the queue.
+    fn available(&mut self) -> u32;
+    /// The kernel holds completions back that an enter with `flush` brings.
+    fn holds_back(&mut self) -> bool;
+    /// The completion queue has overflowed.
+    fn overflowed(&mut self) -> bool;
+
+    /// Submit, flush and wait; → entries taken.
+    fn enter(gate: Self::Gate, enter: Enter) -> SysResult<u32>;
+    /// End an enter that waits, or the next one, from any thread and signal handlers, by a completion with `user_data`.
+    fn send_wake(gate: Self::Gate, user_data: u64) -> SysResult<()>;
+    /// An entry to keep in the ring so that `send_wake` reaches it, where that takes one: its completion is the wake.
+    fn wake_entry(&self) -> Option<Sqe>;
+
+    /// Have `fd`, an eventfd, written to at each completion.
+    fn register_eventfd(&mut self, fd: i32) -> SysResult<()>;
+    fn set_worker_limits(&mut self, limits: [u32; 2]) -> SysResult<()>;
+    fn set_worker_affinity(&mut self, mask: &[u8]) -> SysResult<()>;
+
+    /// End the ring; → what tells when the kernel is done with everything that it was given.
+    /// `bound_here`: on the thread that `bind` was called on.
+    fn close(self, bound_here: bool) -> os::Sentinel;
+}
