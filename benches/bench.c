@@ -2,9 +2,9 @@
  *
  * Measures this library beside its peers: ns per NOP and per 4 KiB read from the page cache.
  *
- * All contenders take turns every other millisecond, in random order, and a sample is the median of
- * its slices: other programs on the machine cost all of them the same, or nothing. Each round opens
- * new rings, so that no lucky memory layout stays.
+ * All contenders take turns several times in a millisecond, in random order, and a sample is the
+ * median of its slices: other programs on the machine hardly show. Each round opens new rings, so
+ * that no lucky memory layout stays.
  */
 #include "load.h"
 #include "report.h"
@@ -21,7 +21,7 @@ static const uint32_t depths[] = {1, 16, 64, 256};
 enum {
     DEPTHS = sizeof depths / sizeof depths[0],
     MAX_ONLY = 16,
-    SLICES = 20, /* of each sample */
+    MOST_SLICES = 120, /* of each sample */
 };
 
 struct options {
@@ -140,20 +140,35 @@ static double timed_run(const struct contender *contender, void *state, uint64_t
     return now() - begin;
 }
 
-/* How many I/Os make a slice, by the time that the first contender at hand takes. */
-static uint64_t calibrate(const struct report *report, const struct load *load, double seconds) {
-    for (uint32_t i = 0; i < report->contender_count; i++) {
-        const struct contender *contender = report->contenders[i];
-        if (contender->missing == NULL) {
-            void *state = contender->open(load);
-            contender->run(state, 5000);
-            double ns = timed_run(contender, state, 5000) / 5000;
-            contender->close(state);
-            return (uint64_t)(seconds / SLICES * 1e9 / ns) / load->depth * load->depth +
-                   load->depth;
-        }
+/* The median of a few short runs, in ns per I/O. */
+static double estimate(const struct contender *contender, const struct load *load) {
+    enum { RUNS = 9, COUNT = 1024 };
+    double ns[RUNS];
+    void *state = contender->open(load);
+    for (uint32_t i = 0; i < RUNS; i++) {
+        ns[i] = timed_run(contender, state, COUNT) / COUNT;
     }
-    misused("--only names nothing that is installed");
+    contender->close(state);
+    return summarise(ns, RUNS).median;
+}
+
+/* How many I/Os make a slice, and how many slices a sample. A slice is well below the time that a
+ * scheduler gives a busy thread at once: else the slower of two contenders would be interrupted in
+ * more of its slices, and look slower than it is. */
+static void calibrate(const struct report *report, struct cell *cell, double seconds) {
+    uint32_t i = 0;
+    while (i < report->contender_count && report->contenders[i]->missing != NULL) {
+        i++;
+    }
+    if (i == report->contender_count) {
+        die(report->contenders[0]->name, report->contenders[0]->missing);
+    }
+    double ios = seconds * 1e9 / estimate(report->contenders[i], &cell->load);
+    uint64_t depth = cell->load.depth;
+    uint64_t turns = (uint64_t)(ios / MOST_SLICES) / depth;
+    cell->slice = (turns < 2 ? 2 : turns) * depth;
+    double slices = ios / (double)cell->slice;
+    cell->slices = slices > MOST_SLICES ? MOST_SLICES : slices < 5 ? 5 : (uint32_t)slices;
 }
 
 static void shuffle(uint32_t *order, uint32_t count, uint64_t *random) {
@@ -168,38 +183,38 @@ static void shuffle(uint32_t *order, uint32_t count, uint64_t *random) {
 
 /* One sample of each contender, on a new ring: the median of its slices, which come in turn. */
 static void measure_round(const struct report *report, struct cell *cell, uint32_t round,
-                          uint64_t slice, uint64_t *random) {
+                          uint64_t *random) {
     uint32_t order[MAX_CONTENDERS];
     void *states[MAX_CONTENDERS];
-    double ns[MAX_CONTENDERS][SLICES];
+    double ns[MAX_CONTENDERS][MOST_SLICES];
     uint32_t count = 0;
     for (uint32_t i = 0; i < report->contender_count; i++) {
         if (report->contenders[i]->missing == NULL) {
             order[count++] = i;
             states[i] = report->contenders[i]->open(&cell->load);
-            report->contenders[i]->run(states[i], slice);
+            report->contenders[i]->run(states[i], cell->slice * 4);
         }
     }
-    for (uint32_t s = 0; s < SLICES; s++) {
+    for (uint32_t s = 0; s < cell->slices; s++) {
         shuffle(order, count, random);
         for (uint32_t i = 0; i < count; i++) {
             uint32_t c = order[i];
-            ns[c][s] = timed_run(report->contenders[c], states[c], slice) / (double)slice;
+            ns[c][s] = timed_run(report->contenders[c], states[c], cell->slice) /
+                       (double)cell->slice;
         }
     }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t c = order[i];
         report->contenders[c]->close(states[c]);
-        cell->ns[c][round] = summarise(ns[c], SLICES).median;
+        cell->ns[c][round] = summarise(ns[c], cell->slices).median;
     }
 }
 
 static void measure(const struct report *report, struct cell *cell, double seconds,
                     uint64_t *random) {
-    uint64_t slice = calibrate(report, &cell->load, seconds);
-    cell->count = slice * SLICES;
+    calibrate(report, cell, seconds);
     for (uint32_t round = 0; round < report->rounds; round++) {
-        measure_round(report, cell, round, slice, random);
+        measure_round(report, cell, round, random);
     }
 }
 

@@ -104,12 +104,11 @@ def source_of(place, where):
     return found
 
 
-def show(title, table, count, least):
+def show(title, table, count, most):
     print(f"\n{title}")
-    for name, cost in table.most_common():
-        if cost / count < least:
-            break
-        print(f"{cost / count:8.2f}  {name}")
+    for name, cost in table.most_common(most):
+        if cost / count >= 0.1:
+            print(f"{cost / count:8.2f}  {name}")
 
 
 def short(path):
@@ -138,9 +137,9 @@ def profile(args, variant):
             lines[f"{short(stack[0][1])}  {stack[0][0]}"] += cost
     print(f"{variant}, {args.work}, depth {args.depth}: {sum(costs.values()) / count:.1f} "
           "instructions per I/O")
-    show("by function of the machine code", outer, count, 0.3)
-    show("by function of the source, inlined ones apart", inner, count, 0.3)
-    show("by line", lines, count, 0.5)
+    show("by function of the machine code", outer, count, 20)
+    show("by function of the source, inlined ones apart", inner, count, 30)
+    show("by line", lines, count, 40)
 
 
 def main():

@@ -68,7 +68,7 @@ static int compare(const void *a, const void *b) {
 }
 
 struct summary summarise(const double *values, uint32_t count) {
-    double sorted[MAX_ROUNDS];
+    double sorted[MAX_VALUES];
     memcpy(sorted, values, count * sizeof *sorted);
     qsort(sorted, count, sizeof *sorted, compare);
     double median = sorted[count / 2];
@@ -144,7 +144,7 @@ static void json_result(FILE *out, const struct report *report, const struct cel
     struct summary ns = summarise(cell->ns[contender], report->rounds);
     fprintf(out, "    {\"work\": \"%s\", \"depth\": %u, \"variant\": \"%s\", \"count\": %llu,\n",
             work_names[cell->load.work], cell->load.depth, report->contenders[contender]->name,
-            (unsigned long long)cell->count);
+            (unsigned long long)cell->slice * cell->slices);
     fprintf(out, "     \"min_ns\": %.2f, \"median_ns\": %.2f, \"max_ns\": %.2f, \"ratio\": ", ns.min,
             ns.median, ns.max);
     struct summary ratios;

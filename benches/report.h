@@ -9,13 +9,14 @@
 
 #include <stdio.h>
 
-enum { MAX_CONTENDERS = 16, MAX_ROUNDS = 101 };
+enum { MAX_CONTENDERS = 16, MAX_ROUNDS = 101, MAX_VALUES = 128 };
 
 /* One load, measured with each contender in each round. */
 struct cell {
     struct load load;
-    uint64_t count;                               /* I/Os per sample */
-    double ns[MAX_CONTENDERS][MAX_ROUNDS];        /* per I/O */
+    uint64_t slice;                        /* I/Os in a slice of a sample */
+    uint32_t slices;                       /* in a sample */
+    double ns[MAX_CONTENDERS][MAX_ROUNDS]; /* per I/O */
 };
 
 struct report {
@@ -31,7 +32,7 @@ struct report {
 struct summary {
     double min, median, max;
 };
-struct summary summarise(const double *values, uint32_t count); /* at most MAX_ROUNDS */
+struct summary summarise(const double *values, uint32_t count); /* at most MAX_VALUES */
 
 void report_machine(FILE *out, const struct report *report);
 void report_head(FILE *out);

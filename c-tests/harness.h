@@ -52,6 +52,7 @@ static struct harness {
   atomic_flag noted;
   atomic_bool failed;
   int passes, failures, skips;
+  int report; /* in a child: the pipe to the parent */
   int64_t began;
   char dir[256];
 } harness = {.noted = ATOMIC_FLAG_INIT};
@@ -103,16 +104,15 @@ static inline bool harness_equal(const char *file, int line, const char *what, l
 /* ---- running ---- */
 
 static inline void harness_say(const char *text) {
-  if (write(STDOUT_FILENO, text, strlen(text)) < 0) _exit(1);
+  if (write(harness.report ? harness.report : STDOUT_FILENO, text, strlen(text)) < 0) _exit(1);
 }
 
 /* A hang ends the program; a crash is told and then happens again, without this handler. */
 static inline void harness_signal(int number) {
-  harness_say("not ok - ");
-  harness_say(harness.test ? harness.test : "before the first test");
-  harness_say(": ");
+  if (!harness.report) harness_say("not ok - "), harness_say(harness.test ? harness.test : "no test"), harness_say(": ");
   if (harness.row) harness_say(harness.row), harness_say(": ");
-  harness_say(number == SIGALRM ? "still running, hangs\n" : number == SIGABRT ? "aborted\n" : "crashed\n");
+  harness_say(number == SIGALRM ? "still running, hangs" : number == SIGABRT ? "aborted" : "crashed");
+  if (!harness.report) harness_say("\n");
   if (number == SIGALRM) _exit(1);
 }
 
@@ -176,18 +176,20 @@ static inline void in_child_of(pid_t (*make)(void), void (*body)(void *), void *
   pid_t child = make();
   CHECK(child >= 0);
   if (child == 0) {
+    harness.report = ends[1];
     alarm(20);
     body(argument);
-    bool failed = atomic_load(&harness.failed);
-    _exit(failed && write(ends[1], harness.reason, strlen(harness.reason)) >= 0 ? 1 : 0);
+    if (atomic_load(&harness.failed)) harness_say(harness.reason);
+    _exit(atomic_load(&harness.failed) ? 1 : 0);
   }
   close(ends[1]);
   char reason[sizeof harness.reason] = "";
-  ssize_t got = read(ends[0], reason, sizeof reason - 1);
+  for (ssize_t got = 1, at = 0; got > 0 && at < (ssize_t)sizeof reason - 1; at += got)
+    got = read(ends[0], reason + at, sizeof reason - 1 - (size_t)at);
   close(ends[0]);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  if (got > 0) FAIL("in the child: %s", reason);
+  if (*reason) FAIL("in the child: %s", reason);
   if (!WIFEXITED(status) || WEXITSTATUS(status)) FAIL("the child ended with wait status %#x", (unsigned)status);
 }
 
@@ -246,6 +248,20 @@ static inline int count_fds(void) {
   return count - 3; /* ".", ".." and the directory's own */
 }
 
+static inline bool under_valgrind(void) {
+  const char *preload = getenv("LD_PRELOAD");
+  return preload && strstr(preload, "vgpreload");
+}
+
+/* Under valgrind or a sanitizer, which have a memory of their own. */
+static inline bool is_instrumented(void) {
+#ifdef __SANITIZE_ADDRESS__
+  return true;
+#else
+  return under_valgrind();
+#endif
+}
+
 static inline long resident_kib(void) {
   long pages = 0;
   FILE *file = fopen("/proc/self/statm", "re");
@@ -266,7 +282,7 @@ static inline paluring_ring *ring_open(uint32_t mode, uint32_t entries, uint32_t
   options.max_in_flight = max_in_flight;
   int32_t status = paluring_ring_open(&options, &ring);
   if (status < 0)
-    harness_fail(__FILE__, __LINE__, "ring_open: %s: %s %s", paluring_status_name(status), paluring_strerror(status), paluring_ring_unavailable_reason());
+    harness_fail(__FILE__, __LINE__, "ring_open: %s: %s", paluring_status_name(status), paluring_ring_unavailable_reason());
   return ring;
 }
 

@@ -174,10 +174,19 @@ static inline pthread_t start_thread(void *(*body)(void *), void *argument) {
   return thread;
 }
 
-/* Waits until a counter of another thread has come to want; a failure is noted if it doesn't. */
+/* Whether the running test has failed: threads stop then, so that the next test finds none of them. */
+static inline bool has_failed(void) {
+  return atomic_load(&harness.failed);
+}
+
+/* In a loop: notes a failure and leaves the loop. */
+#define KEEP(condition) { if (!(condition)) { harness_fail(__FILE__, __LINE__, "%s", "not true: " #condition); break; } }
+
+/* Waits until a counter of another thread has come to want; false if it doesn't, which is noted, or the test has failed. */
 static inline bool await_count(atomic_int *counter, int want) {
   int64_t end = now_ns() + LONG_ENOUGH;
   for (unsigned tries = 1; atomic_load(counter) < want; tries++) {
+    if (has_failed()) return false;
     if (tries % 64 == 0) sched_yield();
     if (tries % 4096 == 0 && now_ns() > end) return EXPECT_EQ(atomic_load(counter), want);
   }

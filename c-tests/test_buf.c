@@ -38,7 +38,7 @@ static bool all_zero(const uint8_t *data, size_t len) {
 /* ---- alloc ---- */
 
 TEST(alloc_gives_zeroed_aligned_memory) {
-  static const size_t lens[] = {0, 1, 3, 64, 4095, 4096, 4097, 2 << 20}, alignments[] = {0, 1, 2, 8, 64, 4096, 2 << 20, 1 << 30};
+  static const size_t lens[] = {0, 1, 3, 64, 4095, 4096, 4097, 2 << 20}, alignments[] = {0, 1, 2, 8, 64, 4096, 2 << 20, 16 << 20};
   for (size_t i = 0; i < COUNT_OF(lens) * COUNT_OF(alignments); i++) {
     size_t len = lens[i % COUNT_OF(lens)], alignment = alignments[i / COUNT_OF(lens)];
     char row[64];
@@ -61,6 +61,15 @@ TEST(alloc_gives_zeroed_aligned_memory) {
   }
 }
 
+TEST(alloc_takes_alignments_up_to_2_30) {
+  if (is_instrumented()) SKIP("valgrind and sanitizers refuse such alignments");
+  paluring_buf *buf = NULL;
+  CHECK_EQ(paluring_buf_alloc(1, 1 << 30, &buf), 0);
+  CHECK_EQ((uintptr_t)paluring_buf_data(buf) % (1 << 30), 0);
+  CHECK_EQ(*paluring_buf_data(buf), 0);
+  paluring_buf_release(buf);
+}
+
 TEST(alloc_refuses_alignments_that_are_no_power_of_two_up_to_2_30) {
   static const size_t alignments[] = {3, 5, 6, 65, 4095, (1u << 30) + 1, (size_t)1 << 31, (size_t)1 << 63, SIZE_MAX - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT_OF(alignments); i++) {
@@ -72,7 +81,7 @@ TEST(alloc_refuses_alignments_that_are_no_power_of_two_up_to_2_30) {
 
 TEST(alloc_of_too_much_is_a_status) {
   static const size_t lens[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 63, SIZE_MAX - 4096, SIZE_MAX / 2 + 2, SIZE_MAX / 2, SIZE_MAX / 4};
-  static const size_t alignments[] = {0, 1, 4096, 1 << 30};
+  static const size_t alignments[] = {0, 1, 4096, 16 << 20};
   for (size_t i = 0; i < COUNT_OF(lens) * COUNT_OF(alignments); i++) {
     paluring_buf *buf = (paluring_buf *)(uintptr_t)1;
     int32_t status = paluring_buf_alloc(lens[i % COUNT_OF(lens)], alignments[i / COUNT_OF(lens)], &buf);
@@ -344,6 +353,7 @@ TEST(of_threads_that_release_together_one_is_last) {
 
 int main(void) {
   RUN(alloc_gives_zeroed_aligned_memory);
+  RUN(alloc_takes_alignments_up_to_2_30);
   RUN(alloc_refuses_alignments_that_are_no_power_of_two_up_to_2_30);
   RUN(alloc_of_too_much_is_a_status);
   RUN(adopted_memory_is_used_in_place_and_given_back_once_by_the_last_release);

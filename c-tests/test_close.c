@@ -271,8 +271,9 @@ TEST(close_ends_descriptors_that_nobody_got) {
 }
 
 TEST(open_and_close_500_times_with_ios_in_flight_leaks_no_descriptor) {
-  int fds = count_fds();
   struct results results = {0};
+  paluring_ring *watcher = ring_open(PALURING_MODE_OWNER, 8, 0);
+  int fds = count_fds(); /* some may be of orphans of the tests before, and go meanwhile */
   for (int i = 0; i < 500; i++) {
     paluring_ring *ring = ring_open(HOST_MODES[i % 2], 8, 0);
     for (int k = 0; k < 4; k++) start_only(ring, timeout_op(60 * SECOND, note_result, &results));
@@ -281,7 +282,8 @@ TEST(open_and_close_500_times_with_ios_in_flight_leaks_no_descriptor) {
     paluring_ring_release(ring);
   }
   CHECK_EQ(results.cancelled, 2000);
-  CHECK_EQ(count_fds(), fds);
+  CHECK(count_fds() <= fds);
+  ring_done(watcher);
 }
 
 int main(void) {

@@ -286,19 +286,18 @@ TEST(expiry_racing_with_data_makes_one_callback_and_loses_no_byte) {
   pthread_t thread = start_thread(put_each_round, NULL);
   int missed = 0;
   for (int i = 1; i <= ROUNDS; i++) {
-    static struct seen seen;
-    seen = (struct seen){0};
+    struct seen seen = {0};
     atomic_store(&round_now, i);
     start_only(ring, with_timeout(pipe_read(note_completion, &seen), 50000));
-    while (seen.calls == 0) CHECK(paluring_ring_run(ring, 1, LONG_ENOUGH) >= 0);
-    CHECK_EQ(seen.calls, 1);
+    while (seen.calls == 0) KEEP(paluring_ring_run(ring, 1, LONG_ENOUGH) >= 0);
+    KEEP(seen.calls == 1);
     if (seen.last.result == 1) continue;
-    CHECK(timed_out(&seen.last));
+    KEEP(timed_out(&seen.last));
     char left = 0;
-    CHECK_EQ(read(ends.read, &left, 1), 1);
+    KEEP(read(ends.read, &left, 1) == 1);
     missed++;
   }
-  pthread_join(thread, NULL);
+  DO(pthread_join(thread, NULL));
   CHECK(missed > 0);
   CHECK_EQ(drain_pipe(ends), 0);
   CHECK_EQ(paluring_buf_refs(byte), 1);
@@ -334,12 +333,11 @@ TEST(a_limit_set_by_another_thread_wakes_a_driver_that_sleeps_without_one) {
         int64_t began = now_ns();
         if (!start) atomic_store(&foreign.io, start_op(foreign.ring, pipe_read(note_completion, &foreign.seen)));
         atomic_store(&foreign.round, i);
-        while (foreign.seen.calls < i && now_ns() - began < 5 * SECOND) CHECK(paluring_ring_run(foreign.ring, 1, LONG_ENOUGH) >= 0);
-        CHECK_EQ(foreign.seen.calls, i);
-        CHECK(now_ns() - began < 5 * SECOND);
-        CHECK(timed_out(&foreign.seen.last));
+        while (foreign.seen.calls < i && now_ns() - began < 5 * SECOND) KEEP(paluring_ring_run(foreign.ring, 1, LONG_ENOUGH) >= 0);
+        KEEP(EXPECT_EQ(foreign.seen.calls, i));
+        KEEP(now_ns() - began < 5 * SECOND && timed_out(&foreign.seen.last));
       }
-      pthread_join(thread, NULL);
+      DO(pthread_join(thread, NULL));
       ring_done(foreign.ring);
     }
   }

@@ -23,10 +23,8 @@ TEST(submit_returns_the_entries_that_the_kernel_took) {
   CHECK_EQ(paluring_ring_submit(ring), 5);
   CHECK_EQ(paluring_ring_submit(ring), 0);
   for (int i = 0; i < 20; i++) start_op(ring, read_op(ends.read, buf, note_nothing, NULL));
-  int32_t taken = 0, status;
-  while ((status = paluring_ring_submit(ring)) > 0) taken += status;
-  CHECK_EQ(status, 0);
-  CHECK_EQ(taken, 20);
+  CHECK_EQ(paluring_ring_submit(ring), 20); /* more than the submission queue holds */
+  CHECK_EQ(paluring_ring_submit(ring), 0);
   CHECK_EQ(stats_of(ring).waiting, 25);
   CHECK_EQ(stats_of(ring).queued, 0);
   ring_done(ring);

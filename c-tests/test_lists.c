@@ -137,7 +137,8 @@ TEST(slices_limit_what_an_io_touches) {
   CHECK_EQ(paluring_buf_slice(whole, 100, 100, &slice), 0);
   paluring_op_read(&op, fd, slice, 10, 90, 0);
   CHECK_EQ(do_op(ring, &op, NULL), 90);
-  CHECK(all_are(paluring_buf_data(whole), 110, 0) && has_pattern(paluring_buf_data(whole) + 110, 90, 0, 1) && all_are(paluring_buf_data(whole) + 200, 100, 0));
+  const uint8_t *bytes = paluring_buf_data(whole);
+  CHECK(all_are(bytes, 110, 0) && has_pattern(bytes + 110, 90, 0, 1) && all_are(bytes + 200, 100, 0));
   paluring_buf_release(slice);
   paluring_buf_release(whole);
   close(fd);
@@ -224,6 +225,26 @@ TEST(rw_flags_are_those_of_preadv2) {
   close(fd);
 }
 
+TEST(rw_flags_and_ioprio_are_refused_where_they_would_mean_something_else) {
+  paluring_op ops[6];
+  paluring_io io = 1;
+  int fd = temp_file("unflagged", 10, 1);
+  paluring_op_nop(&ops[0]);
+  paluring_op_fsync(&ops[1], fd);
+  paluring_op_openat(&ops[2], AT_FDCWD, "/dev/null", O_RDONLY, 0);
+  paluring_op_timeout(&ops[3], 0, 0);
+  paluring_op_poll(&ops[4], fd, 1);
+  paluring_op_fallocate(&ops[5], fd, 0, 0, 1);
+  for (size_t i = 0; i < 2 * COUNT_OF(ops); i++) {
+    paluring_op op = ops[i / 2];
+    if (i % 2) op.rw_flags = 1;
+    else op.ioprio = 1;
+    CHECK_EQ(paluring_io_start(ring, &op, &io), -EINVAL);
+    CHECK_EQ(io, 0);
+  }
+  close(fd);
+}
+
 /* ---- freed right after start ---- */
 
 /* A path in memory that is overwritten and freed at once, to be found by the guard of a debugging allocator too. */
@@ -305,6 +326,7 @@ int main(void) {
   RUN(slices_limit_what_an_io_touches);
   RUN(lengths_beyond_the_buffer_or_the_limit_are_refused_at_start);
   RUN(rw_flags_are_those_of_preadv2);
+  RUN(rw_flags_and_ioprio_are_refused_where_they_would_mean_something_else);
   RUN(paths_and_ops_may_be_freed_once_start_returned);
   RUN(long_paths_are_opened_or_refused_as_the_kernel_does);
   paluring_ring_release(ring);

@@ -311,7 +311,8 @@ TEST(fallocate_and_ftruncate_change_the_size) {
   paluring_op op;
   struct stat s;
   int fd = temp_file("sized", 100, 1);
-  const struct { int mode; uint64_t offset, len; off_t size; } steps[] = {{0, 0, 5000, 5000}, {FALLOC_FL_KEEP_SIZE, 5000, 100, 5000}, {0, 5000, 1, 5001}};
+  const struct { int mode; uint64_t offset, len; off_t size; } steps[] = {
+      {0, 0, 5000, 5000}, {FALLOC_FL_KEEP_SIZE, 5000, 100, 5000}, {0, 5000, 1, 5001}};
   for (size_t i = 0; i < COUNT_OF(steps); i++) {
     paluring_op_fallocate(&op, fd, steps[i].mode, steps[i].offset, steps[i].len);
     int32_t result = do_op(ring, &op, NULL);

@@ -57,6 +57,11 @@ static void set_size(void *options, uint32_t size) {
   memcpy(options, &size, sizeof size);
 }
 
+static bool little_memory_may_be_locked(void) {
+  struct rlimit limit;
+  return geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < 16 << 20;
+}
+
 /* ---- sizes ---- */
 
 TEST(init_sets_the_defaults) {
@@ -174,11 +179,6 @@ static const struct row {
 #undef FIELD
 };
 
-static bool little_memory_may_be_locked(void) {
-  struct rlimit limit;
-  return geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < 16 << 20;
-}
-
 TEST(values_are_taken_or_refused) {
   for (size_t i = 0; i < COUNT_OF(rows); i++) {
     paluring_ring_options options = defaults();
@@ -222,7 +222,9 @@ TEST(a_ring_has_what_was_asked_for) {
     options.entries = sizes[i].entries;
     options.max_in_flight = sizes[i].in_flight;
     options.max_files = sizes[i].files;
-    CHECK_EQ(paluring_ring_open(&options, &ring), 0);
+    int32_t status = paluring_ring_open(&options, &ring);
+    if (status == -ENOMEM && options.entries >= 4096 && little_memory_may_be_locked()) continue;
+    CHECK_EQ(status, 0);
     CHECK_EQ(paluring_ring_capabilities(ring, &got), 0);
     CHECK_EQ(got.entries, sizes[i].want_entries);
     if (sizes[i].want_in_flight) CHECK_EQ(got.max_in_flight, sizes[i].want_in_flight);

@@ -118,6 +118,17 @@ TEST(rings_are_available_here) {
   CHECK(reason == paluring_ring_unavailable_reason());
 }
 
+TEST(asking_why_rings_are_unavailable_leaves_nothing_behind) {
+  int before = count_fds();
+  long resident = 0;
+  for (int i = 0; i < 300; i++) {
+    if (i == 100) resident = resident_kib();
+    (void)paluring_ring_unavailable_reason();
+  }
+  CHECK_EQ(count_fds(), before);
+  if (!is_instrumented() && resident_kib() > resident + 512) FAIL("200 calls left %ld KiB", resident_kib() - resident);
+}
+
 TEST(frozen_structs_have_their_sizes) {
   CHECK_EQ(sizeof(paluring_op), 128);
   CHECK_EQ(sizeof(paluring_completion), 64);
@@ -137,6 +148,7 @@ int main(void) {
   RUN(texts_serve_many_threads);
   RUN(errno_is_left_alone);
   RUN(rings_are_available_here);
+  RUN(asking_why_rings_are_unavailable_leaves_nothing_behind);
   RUN(frozen_structs_have_their_sizes);
   return harness_end();
 }

@@ -72,7 +72,7 @@ static bool fail(struct copy *copy, int32_t status, const char *format, ...) {
         va_start(arguments, format);
         fputs(copy->progress ? "\r\033[Kpcp: " : "pcp: ", stderr);
         vfprintf(stderr, format, arguments);
-        fprintf(stderr, status < 0 ? ": %s\n" : "\n", paluring_strerror(status));
+        fprintf(stderr, "%s%s\n", status < 0 ? ": " : "", status < 0 ? paluring_strerror(status) : "");
         va_end(arguments);
     }
     copy->failed = true;
@@ -121,15 +121,18 @@ static void show_result(const struct copy *copy) {
 /* Finds the next data, from copy->next on, and leaves out the hole before it. */
 static bool next_data(struct copy *copy) {
     off_t data = lseek(copy->in, (off_t)copy->next, SEEK_DATA);
-    if (data < 0 && errno == ENXIO) data = (off_t)copy->size; /* a hole to the end */
-    if (data < 0) data = (off_t)copy->next;                   /* a file system that doesn't know holes */
+    if (data < 0) data = (off_t)(errno == ENXIO ? copy->size : copy->next); /* a hole to the end; or none are known */
     off_t hole = lseek(copy->in, data, SEEK_HOLE);
     uint64_t start = (uint64_t)data < copy->size ? align_down((uint64_t)data) : copy->size;
-    uint64_t end = hole < 0 ? copy->size : align_up((uint64_t)hole);
+    uint64_t end = hole >= 0 && align_up((uint64_t)hole) < copy->size ? align_up((uint64_t)hole) : copy->size;
     copy->copied += start - copy->next;
     copy->next = start;
-    copy->data_end = end < copy->size ? end : copy->size;
-    return start < copy->size;
+    copy->data_end = end;
+    if (start == end) return false;
+    /* Faster than to allocate at each write, and a full disk is found at once. */
+    if (fallocate(copy->out, 0, (off_t)start, (off_t)(end - start)) < 0 && errno == ENOSPC)
+        return fail(copy, -errno, "error writing '%s'", copy->target);
+    return true;
 }
 
 static void read_done(uintptr_t user_data, paluring_completion *completion);
@@ -179,7 +182,8 @@ static bool count_done(struct slot *slot, int32_t result, bool reading) {
     struct copy *copy = slot->copy;
     copy->busy--;
     if (copy->failed) return false;
-    if (result < 0) return fail(copy, result, "error %s '%s'", reading ? "reading" : "writing", reading ? copy->source : copy->target);
+    if (result < 0 && reading) return fail(copy, result, "error reading '%s'", copy->source);
+    if (result < 0) return fail(copy, result, "error writing '%s'", copy->target);
     size_t done = slot->done + (size_t)result;
     if (done >= slot->len) done = slot->len;
     else if (copy->direct) done = align_down(done);
@@ -192,24 +196,20 @@ static bool count_done(struct slot *slot, int32_t result, bool reading) {
 static void read_done(uintptr_t user_data, paluring_completion *completion) {
     struct slot *slot = (struct slot *)user_data;
     if (!count_done(slot, completion->result, true)) return;
-    if (slot->done < slot->len) {
-        start_read(slot);
-        return;
-    }
-    slot->done = 0;
-    memset(paluring_buf_data(slot->buf) + slot->len, 0, left(slot) - slot->len);
-    start_write(slot);
+    if (slot->done == slot->len) {
+        slot->done = 0;
+        memset(paluring_buf_data(slot->buf) + slot->len, 0, left(slot) - slot->len);
+        start_write(slot);
+    } else start_read(slot);
 }
 
 static void write_done(uintptr_t user_data, paluring_completion *completion) {
     struct slot *slot = (struct slot *)user_data;
     if (!count_done(slot, completion->result, false)) return;
-    if (slot->done < slot->len) {
-        start_write(slot);
-        return;
-    }
-    slot->copy->copied += slot->len;
-    start_next_block(slot);
+    if (slot->done == slot->len) {
+        slot->copy->copied += slot->len;
+        start_next_block(slot);
+    } else start_write(slot);
 }
 
 /* ---- the copy, step by step ---- */
@@ -252,9 +252,14 @@ static bool name_target(struct copy *copy) {
     if (stat(copy->target, &st) < 0 || !S_ISDIR(st.st_mode)) return true;
     const char *slash = strrchr(copy->source, '/'), *name = slash ? slash + 1 : copy->source;
     int len = snprintf(copy->path, sizeof copy->path, "%s/%s", copy->target, name);
-    if (len >= (int)sizeof copy->path) return fail(copy, -ENAMETOOLONG, "cannot create '%s/%s'", copy->target, name);
+    if (len >= PATH_MAX) return fail(copy, -ENAMETOOLONG, "cannot create '%s/%s'", copy->target, name);
     copy->target = copy->path;
     return true;
+}
+
+/* The file itself, not a symbolic link to it, unless that can't be told. */
+static void remember_half_written(struct copy *copy) {
+    if (realpath(copy->target, copy->half_written) == NULL) snprintf(copy->half_written, PATH_MAX, "%s", copy->target);
 }
 
 static bool open_target(struct copy *copy) {
@@ -268,10 +273,9 @@ static bool open_target(struct copy *copy) {
     if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
         return fail(copy, 0, "'%s' and '%s' are the same file", copy->source, copy->target);
     bool direct = set_direct(copy, copy->out, copy->target);
-    if ((direct || !exists) && realpath(copy->target, copy->half_written) == NULL) copy->half_written[0] = '\0';
+    if (direct || !exists) remember_half_written(copy);
     if (!direct) return false;
-    if (ftruncate(copy->out, 0) < 0 || ftruncate(copy->out, (off_t)copy->size) < 0)
-        return fail(copy, -errno, "error writing '%s'", copy->target);
+    if (to.st_size > 0 && ftruncate(copy->out, 0) < 0) return fail(copy, -errno, "error writing '%s'", copy->target);
     return true;
 }
 
@@ -286,8 +290,9 @@ static bool copy_blocks(struct copy *copy) {
         if (status < 0) return fail(copy, status, "cannot copy '%s'", copy->source);
         start_next_block(slot);
     }
+    /* Half of them at a time: fewer wake-ups, and the kernel has the other half to go on with. */
     while (copy->busy > 0 && !copy->failed && !interrupted) {
-        int32_t status = paluring_ring_run(copy->ring, 1, copy->progress ? 100000000 : -1);
+        int32_t status = paluring_ring_run(copy->ring, (copy->busy + 1) / 2, copy->progress ? 100000000 : -1);
         if (status < 0) return fail(copy, status, "cannot copy '%s'", copy->source);
         show_progress(copy);
     }
@@ -317,7 +322,7 @@ static bool finish(struct copy *copy) {
     if (fstat(copy->in, &st) < 0) return fail(copy, -errno, "error reading '%s'", copy->source);
     if ((uint64_t)st.st_size < copy->size) return fail(copy, 0, "'%s' has shrunk while it was copied", copy->source);
     if (ftruncate(copy->out, (off_t)copy->size) < 0) return fail(copy, -errno, "error writing '%s'", copy->target);
-    if (fchmod(copy->out, copy->mode) < 0) return fail(copy, -errno, "cannot set the permissions of '%s'", copy->target);
+    if (fchmod(copy->out, copy->mode) < 0) return fail(copy, -errno, "cannot set the mode of '%s'", copy->target);
     if (copy->flush && !flush(copy)) return false;
     int out = copy->out;
     copy->out = -1;
@@ -370,16 +375,13 @@ static bool read_options(struct copy *copy, int argc, char **argv) {
         case 'd': copy->direct = true; break;
         case 'n': copy->flush = false; break;
         case 'h': fputs(usage, stdout); exit(0);
-        default: fputs(usage, stderr); return false; /* getopt has said why */
+        default: return false; /* getopt has said why */
         }
     }
     if (copy->depth == 0) return fail(copy, 0, "DEPTH must be a number from 1 to %d", MAX_DEPTH);
     if (copy->block == 0) return fail(copy, 0, "BLOCK must be a number of bytes from 1 to 1G");
     if (copy->direct && copy->block % ALIGN != 0) return fail(copy, 0, "with -d BLOCK must be a multiple of 4K");
-    if (argc - optind != 2) {
-        fputs(usage, stderr);
-        return false;
-    }
+    if (argc - optind != 2) return fail(copy, 0, "SOURCE and TARGET are needed; -h shows all");
     copy->source = argv[optind];
     copy->target = argv[optind + 1];
     return true;

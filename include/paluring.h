@@ -1079,7 +1079,7 @@ int32_t paluring_ring_set_worker_affinity(paluring_ring *ring, const void *mask,
  * Ask whether the kernel has an operation.
  * @param ring    borrowed
  * @param opcode  IORING_OP_*, as in a completion's opcode
- * @return 1 or 0
+ * @return 1 or 0, PALURING_ERR_CLOSED, _FORKED, _POISONED
  * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
  */
 int32_t paluring_ring_supports(paluring_ring *ring, uint32_t opcode);

@@ -233,6 +233,7 @@ def run_c_test(counts, name, binary, library):
     """In an empty folder, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="c-test-", dir=binary.parent) as folder:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "TMPDIR": folder}
+        environment["PALURING_DEBUG_BUILD"] = "0" if library.name == "release" else "1"
         program(counts, name, [str(binary)], cwd=folder, env=environment)
 
 

@@ -140,7 +140,8 @@ impl<B: Backend> State<B> {
     }
 
     fn drop_io(&mut self, io: u64) -> Result<(usize, Option<Discarded>)> {
-        let (slot, io) = self.table.find(io)?;
+        let nothing_left = self.nothing_left();
+        let (slot, io) = self.table.find(io).map_err(|stale| if nothing_left { Status::CLOSED } else { stale })?;
         if io.is_unwanted() {
             return Err(Status::STALE);
         }

@@ -57,6 +57,9 @@ impl<B: Backend> Ring<B> {
 
     /// The close that the last release makes: it may come from any thread, and then doesn't drive.
     pub(crate) fn close_last(&self) -> Result<Session<'_, B>> {
+        if self.is_forked() {
+            return Err(Status::FORKED);
+        }
         let me = os::thread_id();
         let state = self.lock(me);
         if state.phase == Phase::Closed {

@@ -6,7 +6,7 @@
 
 use super::Result;
 use super::session::Delivery;
-use super::state::{Ready, State};
+use super::state::{Phase, Ready, State};
 use super::table::{Completion, Discarded, Io, Kind, State as At, To, completion_flags, generation_of, marks, remember};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe};
@@ -93,9 +93,27 @@ impl<B: Backend> State<B> {
             return None;
         }
         if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 {
+            if cqe.result == -libc::ECANCELED && self.submit_again(slot) {
+                return None;
+            }
             return Some((slot, Meaning::Last { result: cqe.result, flags: cqe.flags, extra: 0 }));
         }
         Some((slot, special(io, cqe)))
+    }
+
+    /// A thread's exit cancels what it has submitted. On a SHARED ring nobody asked for that: another thread submits it again.
+    #[cold]
+    fn submit_again(&mut self, slot: u32) -> bool {
+        let Some(&sqe) = self.again.get(slot as usize) else { return false };
+        let unasked = self.table.get(slot).is_some_and(|io| !io.is(marks::CANCELLED | marks::TIMED_OUT));
+        if !unasked || self.phase != Phase::Open || self.reserve_entry().is_err() {
+            return false;
+        }
+        if self.enqueue(&sqe) {
+            self.count_queued(slot);
+        }
+        self.counts.resubmits += 1;
+        true
     }
 
     #[cold]
@@ -155,6 +173,7 @@ impl<B: Backend> State<B> {
             return;
         }
         self.counts.done += 1;
+        self.counts.announced += 1;
         self.announce(slot, to, listed);
     }
 
@@ -176,7 +195,7 @@ impl<B: Backend> State<B> {
 
     /// Have a waiting ready function of a kept I/O called; `poll` reserved the room.
     pub(super) fn call_ready(&mut self, slot: u32, status: i32) {
-        let Some(io) = self.table.get(slot) else { return };
+        let Some(io) = self.table.get(slot).filter(|io| io.to == To::Kept) else { return };
         if let Some(function) = io.notify.take() {
             self.ready.push_back(Ready { function, user_data: io.notify_data, status });
         }
@@ -187,6 +206,7 @@ impl<B: Backend> State<B> {
         remember(io, cqe)?;
         let (to, listed) = (io.to, io.is(marks::LISTED));
         self.counts.done += 1;
+        self.counts.announced += 1;
         self.announce(slot, to, listed);
         Ok(())
     }

@@ -20,19 +20,24 @@ pub(crate) struct Capabilities {
     pub(crate) max_in_flight: u32,
 }
 
-/// Counts, and what is where now.
+/// Counts, and where the I/Os in flight are now.
+#[derive(Default)]
 pub(crate) struct Stats {
     pub(crate) counts: Counts,
     pub(crate) queued: u64,
     pub(crate) waiting: u64,
     pub(crate) completed: u64,
+    pub(crate) dropped: u64,
+    /// Delivered, discarded or orphaned.
+    pub(crate) ended: u64,
     pub(crate) wakes: u64,
     pub(crate) quarantined_bytes: u64,
 }
 
 impl<B: Backend> Ring<B> {
-    pub(crate) fn supports(&self, opcode: u32) -> bool {
-        self.info().has_op(opcode)
+    pub(crate) fn supports(&self, opcode: u32) -> Result<bool> {
+        self.lock(os::thread_id()).check_open()?;
+        Ok(self.info().has_op(opcode))
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {
@@ -50,16 +55,18 @@ impl<B: Backend> Ring<B> {
     pub(crate) fn stats(&self) -> Stats {
         let quarantined_bytes = quarantine::bytes();
         let state = self.lock(os::thread_id());
-        let counts = state.counts;
-        let unfinished = state.unfinished();
-        Stats {
-            counts,
-            queued: counts.queued.into(),
-            waiting: unfinished - u64::from(counts.queued).min(unfinished) - u64::from(counts.unwanted).min(unfinished - u64::from(counts.queued).min(unfinished)),
-            completed: counts.done.into(),
-            wakes: self.wakes(),
-            quarantined_bytes,
+        let mut stats = Stats { counts: state.counts, wakes: self.wakes(), quarantined_bytes, ..Stats::default() };
+        for (_, io) in state.table.iter() {
+            let place = match io.state {
+                _ if io.is_unwanted() => &mut stats.dropped,
+                At::Queued => &mut stats.queued,
+                At::Kernel => &mut stats.waiting,
+                At::Done => &mut stats.completed,
+            };
+            *place += 1;
         }
+        stats.ended = stats.counts.started - u64::from(state.table.len());
+        stats
     }
 
     /// The ring's state as JSON.
@@ -174,9 +181,9 @@ fn write_stats(text: &mut String, stats: &Stats) {
         ("queued", stats.queued),
         ("waiting", stats.waiting),
         ("completed", stats.completed),
-        ("dropped", counts.unwanted.into()),
+        ("dropped", stats.dropped),
         ("total_started", counts.started),
-        ("total_finished", counts.finished),
+        ("total_finished", stats.ended),
         ("total_cancelled", counts.cancelled),
         ("total_enters", counts.enters),
         ("total_overflows", counts.overflows),

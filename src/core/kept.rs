@@ -109,7 +109,7 @@ impl<B: Backend> Ring<B> {
                     state = self.lock(me);
                 }
             }
-            if state.phase == Phase::Closed && state.deliverable() == 0 {
+            if state.nothing_left() {
                 return Err(Status::CLOSED);
             }
             state.deliverable()
@@ -130,9 +130,14 @@ impl<B: Backend> Ring<B> {
 }
 
 impl<B: Backend> State<B> {
+    /// Closed, and everything has been taken.
+    pub(super) fn nothing_left(&self) -> bool {
+        self.phase == Phase::Closed && self.deliverable() == 0
+    }
+
     /// Poll and wait are for kept I/Os.
     fn check_kept(&mut self, io: u64) -> Result<()> {
-        let closed = self.phase == Phase::Closed && self.deliverable() == 0;
+        let closed = self.nothing_left();
         match self.table.find(io) {
             Ok((_, io)) if io.is(super::table::marks::DROPPED) => Err(Status::STALE),
             Ok((_, io)) if io.to != To::Kept => Err(Status::EINVAL),

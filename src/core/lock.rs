@@ -96,6 +96,11 @@ impl<T> OwnerLock<T> {
         Guard { lock: self, biased: false }
     }
 
+    /// The value, when nobody else can have the lock.
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// The owner drives: after enough quiet rounds, hand it the bias.
     #[inline(always)]
     pub(super) fn settle(guard: &mut Guard<'_, T>, me: usize) {

@@ -8,7 +8,7 @@ use super::seat::Seat;
 use super::state::{Phase, State};
 use super::table::{SLOTS, Table};
 use super::{Result, Status, quarantine};
-use crate::sys::{Backend, Setup, os};
+use crate::sys::{Backend, Setup, Sqe, os};
 
 /// Who drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,9 @@ impl<B: Backend> Ring<B> {
         let backend = B::open(&setup)?;
         let phase = if options.mode == Mode::Owner { Phase::Unbound } else { Phase::Open };
         let mut state = State::new(backend, table, phase);
-        if phase == Phase::Open {
+        if options.mode == Mode::Shared {
+            state.again = super::alloc::try_vec(options.max_in_flight as usize)?;
+            state.again.resize(options.max_in_flight as usize, Sqe::default());
             state.arm_wake();
         }
         try_box(Self::new(state, *options, seat, process)?)

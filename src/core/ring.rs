@@ -125,6 +125,9 @@ impl<B: Backend> Ring<B> {
     pub(super) fn begin(&self) -> Result<Driver<'_, B>> {
         let me = os::thread_id();
         let mut state = self.lock(me);
+        if state.starter {
+            state = self.after_starter(state, me);
+        }
         match state.phase {
             Phase::Open => {}
             Phase::Unbound => self.bind(&mut state, me)?,
@@ -134,6 +137,21 @@ impl<B: Backend> Ring<B> {
         self.take_role(&mut state, me);
         drop(state);
         Ok(Driver { ring: self, me })
+    }
+
+    /// Another thread's start is entering the kernel with what it has started: it leaves at once.
+    #[cold]
+    fn after_starter<'a>(&'a self, mut state: Guard<'a, State<B>>, me: usize) -> Guard<'a, State<B>> {
+        let mut limit = Limit::Never;
+        while state.starter {
+            let round = *self.turn.round.lock();
+            self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            drop(state);
+            self.await_round(round, &mut limit);
+            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+            state = self.lock(me);
+        }
+        state
     }
 
     #[inline]
@@ -258,6 +276,7 @@ impl<B: Backend> Ring<B> {
         let (submit, gate) = (backend.publish(), backend.gate());
         // The role keeps the ring open meanwhile.
         state.driver = me;
+        state.starter = !is_callback;
         drop(state);
         // The start was accepted whatever this says: entries that were not taken are tried again by the next drive.
         let _ = B::enter(gate, crate::sys::Enter { submit, wait: false, flush: false, timeout: None });
@@ -265,6 +284,7 @@ impl<B: Backend> Ring<B> {
         state.counts.enters += 1;
         if !is_callback {
             state.driver = 0;
+            state.starter = false;
             drop(state);
             self.tell_waiters();
         }
@@ -331,19 +351,15 @@ impl<B: Backend> Ring<B> {
 
 impl<B: Backend> Drop for Ring<B> {
     fn drop(&mut self) {
-        let me = os::thread_id();
-        let mut state = self.state.lock(me);
-        if state.backend.is_some() && (state.phase == Phase::Open || state.phase == Phase::Closing) {
+        let is_forked = self.is_forked();
+        let state = self.state.get_mut();
+        let mut table = std::mem::replace(&mut state.table, super::table::Table::empty());
+        if is_forked || state.backend.is_some() && state.counts.started != state.counts.finished {
             // In a forked child, or after a bug: the kernel may be using any of it.
-            let table = std::mem::replace(&mut state.table, super::table::Table::empty());
-            let backend = state.backend.take();
-            drop(state);
-            std::mem::forget((table, backend));
+            std::mem::forget((table, state.backend.take()));
             return;
         }
         // What is left was complete and never taken.
-        let mut table = std::mem::replace(&mut state.table, super::table::Table::empty());
-        drop(state);
         while let Some(slot) = table.next_slot(0, |_| true) {
             drop(table.remove(slot).map(super::table::Discarded::new));
         }

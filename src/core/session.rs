@@ -105,6 +105,8 @@ pub(crate) struct Session<'a, B: Backend> {
     budget: u32,
     /// Callbacks given out.
     delivered: u32,
+    /// `Counts::announced` when the session's rounds began.
+    announced: u64,
     started: bool,
 }
 
@@ -137,7 +139,7 @@ impl<B: Backend> Ring<B> {
 impl<'a, B: Backend> Session<'a, B> {
     pub(super) fn new(ring: &'a Ring<B>, driver: Driver<'a, B>, kind: Kind, budget: u32) -> Self {
         let budget = if budget == 0 { u32::MAX } else { budget };
-        Self { driver, ring, kind, lent: Lent::default(), fresh: 0, leftover: 0, budget, delivered: 0, started: false }
+        Self { driver, ring, kind, lent: Lent::default(), fresh: 0, leftover: 0, budget, delivered: 0, announced: 0, started: false }
     }
 
     /// The next delivery, or the end. The one before has been done.
@@ -234,7 +236,8 @@ impl<'a, B: Backend> Session<'a, B> {
             Kind::Process => return self.end_process(Woken::Enough),
             Kind::Run { min, limit } => {
                 let (min, mut left) = (*min, *limit);
-                if self.started && (self.delivered > 0 || min == 0) {
+                // Something for the host came in the round before, be it for a ready function that has taken it already.
+                if self.started && (self.delivered > 0 || min == 0 || self.announced != self.ring.lock(self.driver.me).counts.announced) {
                     return self.end_process(Woken::Enough);
                 }
                 let (woken, _) = self.ring.wait_for(self.driver.me, &mut left, |state| state.has_for_run(min))?;
@@ -267,6 +270,7 @@ impl<'a, B: Backend> Session<'a, B> {
     fn begin_round(&mut self) {
         let mut state = self.ring.lock(self.driver.me);
         self.started = true;
+        self.announced = state.counts.announced;
         self.leftover = state.counts.callbacks;
         let stalled = u32::from(state.stalled.is_some());
         self.fresh = stalled + state.backend.as_mut().map_or(0, B::available);

@@ -29,22 +29,22 @@ pub(crate) struct Start<'a> {
 }
 
 impl<B: Backend> Ring<B> {
-    /// Accept an I/O; → its handle. On failure nothing was taken.
+    /// Accept an I/O; its handle is in `out` before any other thread can complete it. On failure nothing was taken.
     /// # Safety
     /// The template's buffer, if any, is live, and with `moves` one reference to it is the caller's to give.
     #[inline]
-    pub(crate) unsafe fn start(&self, start: Start<'_>) -> Result<u64> {
+    pub(crate) unsafe fn start(&self, start: Start<'_>, out: &mut u64) -> Result<()> {
         let submits = start.submits;
         let me = os::thread_id();
         let mut state = self.lock(me);
         // SAFETY: the caller's duty.
-        let handle = unsafe { state.start(start, me, self.info()) }?;
+        *out = unsafe { state.start(start, me, self.info()) }?;
         let kick = state.kick_due(self.is_asleep(), me == self.owner());
         drop(state);
         if kick || submits {
             self.after_start(me, kick, submits);
         }
-        Ok(handle)
+        Ok(())
     }
 
     #[cold]
@@ -110,6 +110,9 @@ impl<B: Backend> State<B> {
         if start.to == To::Nobody {
             self.counts.unwanted += 1;
         }
+        if let Some(again) = self.again.get_mut(slot as usize) {
+            *again = sqe;
+        }
         if self.enqueue(&sqe) {
             self.count_queued(slot);
         }
@@ -158,7 +161,7 @@ impl<B: Backend> State<B> {
     }
 
     #[cold]
-    fn count_queued(&mut self, slot: u32) {
+    pub(super) fn count_queued(&mut self, slot: u32) {
         if let Some(io) = self.table.get(slot) {
             io.state = At::Queued;
         }

@@ -37,6 +37,8 @@ pub(crate) struct Counts {
     pub(crate) queued: u32,
     /// Done, wanted, and not delivered.
     pub(crate) done: u32,
+    /// What `done` has ever counted.
+    pub(crate) announced: u64,
     /// Unwanted and not done.
     pub(crate) unwanted: u32,
     /// Callbacks in the list of those due.
@@ -52,6 +54,7 @@ pub(crate) struct Counts {
     pub(crate) enters: u64,
     pub(crate) overflows: u64,
     pub(crate) again: u64,
+    pub(crate) resubmits: u64,
     pub(crate) foreign: u64,
     pub(crate) high_in_flight: u32,
     pub(crate) high_queued: u32,
@@ -68,6 +71,8 @@ pub(super) struct State<B: Backend> {
     /// Gone when closed.
     pub(super) backend: Option<B>,
     pub(super) table: Table,
+    /// A SHARED ring's entries, by slot: what the exit of the thread that submitted it cancels is submitted again.
+    pub(super) again: Vec<Sqe>,
     /// Entries that found the submission queue full, in order; chains of events never overtake them.
     pub(super) overflow: VecDeque<Sqe>,
     /// Done, or with events, and due: to callbacks, to reap, to nobody.
@@ -81,6 +86,8 @@ pub(super) struct State<B: Backend> {
     pub(super) phase: Phase,
     /// The thread in a driver's call, or 0.
     pub(super) driver: usize,
+    /// The driver only submits what it has started, and is about to leave.
+    pub(super) starter: bool,
     /// The driver runs a function of the host.
     pub(super) calling: bool,
     /// The slot that a running terminal callback has freed and may take again.
@@ -115,6 +122,7 @@ impl<B: Backend> State<B> {
         Self {
             backend: Some(backend),
             table,
+            again: Vec::new(),
             overflow: VecDeque::new(),
             callbacks: List::EMPTY,
             reapable: List::EMPTY,
@@ -124,6 +132,7 @@ impl<B: Backend> State<B> {
             deadlines: Deadlines::default(),
             phase,
             driver: 0,
+            starter: false,
             calling: false,
             held_back: 0,
             lent: std::ptr::null(),

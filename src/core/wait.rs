@@ -76,7 +76,6 @@ impl<B: Backend> Ring<B> {
             if end.is_none() {
                 end = self.interruption(&state);
             }
-            let stuck = end.is_some() && last.entered && (last.taken == 0 || state.overflow.is_empty());
             let timeout = if end.is_none() { state.time_left(limit) } else { None };
             if timeout == Some(0) {
                 end = Some(Woken::Time);
@@ -86,16 +85,20 @@ impl<B: Backend> Ring<B> {
             let backend = state.backend()?;
             let submit = if last.busy { 0 } else { backend.publish() };
             let flush = backend.holds_back();
+            let gate = backend.gate();
+            // What still waits for room in the submission queue goes first. An enter that submits doesn't tell of a signal
+            // that ended its wait: then no completion has come (`quiet`), which is proof only where waits are exact.
+            let wait = end.is_none() && state.overflow.is_empty() && (submit == 0 || self.info().exact_waits);
             if let Some(end) = end {
-                if stuck || submit == 0 && !flush {
+                // All is submitted and was looked for, or the kernel takes no more.
+                if submit == 0 && (!flush || last.entered) || last.entered && last.taken == 0 {
                     return Ok((end, taken));
                 }
-            } else if !self.fall_asleep() {
+            } else if wait && !self.fall_asleep() {
+                last = Last::default();
                 continue;
             }
-            let gate = backend.gate();
             drop(state);
-            let wait = end.is_none();
             let entered = B::enter(gate, Enter { submit, wait, flush, timeout });
             self.awake();
             last = Last { entered: true, taken: 0, waited: wait, busy: false };

@@ -51,9 +51,9 @@ pub unsafe extern "C" fn paluring_buf_adopt(
     user_data: usize,
     out_buf: *mut *mut paluring_buf,
 ) -> i32 {
-    let owner = super::callback::Adopted::new(data, len, release, user_data);
+    let adopt = || Buf::adopt(data.cast(), len, super::callback::Adopted::new(data, len, release, user_data));
     // SAFETY: host: out_buf is NULL or writable; data is valid for len bytes until the release.
-    unsafe { give(out_buf, || Buf::adopt(data.cast(), len, owner)) }
+    unsafe { give(out_buf, adopt) }
 }
 
 /// Make a buffer of a part of another; both share the memory.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroUsize;
 
 use super::buf::{paluring_buf, paluring_release_fn};
-use super::guard::{EINVAL, put, zeroed};
+use super::guard::{EINVAL, zeroed};
 use super::insight::{paluring_capabilities, paluring_stats};
 use super::io::{paluring_completion, paluring_io, paluring_ready_fn};
 use super::op::{PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_MOVE, PALURING_OP_QUEUE, PALURING_OP_SUBMIT, paluring_op};
@@ -119,10 +119,9 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
         ioprio: op.ioprio,
         personality: op.personality,
     };
-    // SAFETY: host: the op's buffer is live, and with MOVE its reference is given.
-    let io = unsafe { ring.start(start) }?;
-    // SAFETY: the caller's duty.
-    unsafe { put(out_io, io) };
+    let mut unasked = 0;
+    // SAFETY: host: out_io is NULL or writable; the op's buffer is live, and with MOVE its reference is given.
+    unsafe { ring.start(start, out_io.as_mut().unwrap_or(&mut unasked)) }?;
     Ok(0)
 }
 
@@ -206,9 +205,9 @@ pub(super) fn stats(ring: &KernelRing) -> paluring_stats {
         queued: stats.queued,
         waiting: stats.waiting,
         completed: stats.completed,
-        dropped: counts.unwanted.into(),
+        dropped: stats.dropped,
         total_started: counts.started,
-        total_finished: counts.finished,
+        total_finished: stats.ended,
         total_cancelled: counts.cancelled,
         total_dropped: counts.dropped,
         total_detached_failed: counts.detached_failed,
@@ -217,6 +216,7 @@ pub(super) fn stats(ring: &KernelRing) -> paluring_stats {
         total_overflows: counts.overflows,
         total_again: counts.again,
         total_wakes: stats.wakes,
+        total_resubmits: counts.resubmits,
         total_foreign: counts.foreign,
         high_in_flight: counts.high_in_flight.into(),
         high_queued: counts.high_queued.into(),

@@ -135,11 +135,11 @@ pub unsafe extern "C" fn paluring_ring_set_worker_affinity(ring: *mut paluring_r
 /// Ask whether the kernel has an operation.
 /// @param ring    borrowed
 /// @param opcode  IORING_OP_*, as in a completion's opcode
-/// @return 1 or 0
+/// @return 1 or 0, PALURING_ERR_CLOSED, _FORKED, _POISONED
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_supports(ring: *mut paluring_ring, opcode: u32) -> i32 {
-    any(ring, |ring| Ok(i32::from(ring.supports(opcode))))
+    any(ring, |ring| Ok(i32::from(ring.supports(opcode)?)))
 }
 
 /// Get what the kernel gave this ring.

@@ -40,6 +40,9 @@ pub(crate) struct Info {
     pub setup_flags: u32,
     pub features: u32,
     pub fallbacks: u32,
+    /// A wait brings a completion unless its timeout or a signal ends it. (Without DEFER_TASKRUN, a timeout that another
+    /// thread submitted ends waits before its completion is there.)
+    pub exact_waits: bool,
     pub ops: [u64; 4],
 }
 

@@ -53,6 +53,7 @@ pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
         }
     };
     info.setup_flags = flags;
+    info.exact_waits = flags & DEFER_TASKRUN != 0;
     info.entries = ring.params().sq_entries();
     info.cq_entries = ring.params().cq_entries();
     info.features = features(&ring);
