@@ -7,7 +7,7 @@ written back and the machine left alone for a moment: writeback makes single run
 Fair pairs: pcp flushes its copy to the device before it ends, cp and dd don't. So pcp -n (no
 flush) is compared with cp and dd as they are, and pcp with cp and dd whose copy is flushed too.
 
-    bench_copy.py [--dir FOLDER] [--mib 1024] [--rounds 7]
+    bench_copy.py [--dir FOLDER] [--mib 1024] [--rounds 7] [--only "page cache"]
 """
 import argparse
 import collections
@@ -109,6 +109,8 @@ def ways(args, src, dst):
     """Runs each command once, compares its copy, and leaves out what this filesystem can't do."""
     able = []
     for entry in ENTRIES:
+        if args.only and not entry.group.startswith(args.only):
+            continue
         if entry.group.startswith("O_DIRECT") and not direct_works(args.dir):
             print(f"{entry.name}: left out, no O_DIRECT on this filesystem")
             continue
@@ -116,6 +118,8 @@ def ways(args, src, dst):
         if not filecmp.cmp(src, dst, shallow=False):
             sys.exit(f"bench_copy: {entry.name}: the copy differs")
         able.append(entry)
+    if not able:
+        sys.exit("bench_copy: nothing to measure")
     return able
 
 
@@ -170,6 +174,7 @@ def main():
     parser.add_argument("--mib", type=int, default=1024, help="size of the file")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--settle", type=float, default=1.0, help="seconds of rest before each run")
+    parser.add_argument("--only", metavar="GROUP", help='"page cache", "O_DIRECT", or more of a heading')
     parser.add_argument("--pcp", default=f"{EXAMPLES}/pcp")
     args = parser.parse_args()
     if not os.path.exists(args.pcp):

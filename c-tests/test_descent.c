@@ -280,11 +280,14 @@ TEST(event_fd_waits) {
   atomic_int calls = 0;
   int fd = -1;
   CHECK_EQ(paluring_ring_event_fd(ring, &fd), 0);
-  start_only(ring, timeout_op(5 * MS, count_call, &calls));
+  start_only(ring, poll_op(ends.read, count_call, &calls));
   CHECK_EQ(paluring_ring_prepare(ring), 0);
+  CHECK(!is_readable(fd));
+  put_byte(ends);
   struct pollfd wait = {.fd = fd, .events = POLLIN};
   CHECK_EQ(poll(&wait, 1, 10000), 1);
   CHECK_EQ(paluring_ring_process(ring, 0), 1);
+  CHECK_EQ(drain_pipe(ends), 1);
   CHECK_EQ(calls, 1);
   ring_done(ring);
 }

@@ -60,7 +60,7 @@ impl Buf {
         quarantine::collect();
         if alignment > DEFAULT_ALIGNMENT {
             let bytes = Bytes::new(len, alignment)?;
-            return Self::new(bytes.data, len, smallbox::smallbox!(bytes));
+            return Self::behind(bytes.data, len, smallbox::smallbox!(bytes));
         }
         let bytes = Layout::from_size_align(len, DEFAULT_ALIGNMENT).map_err(|_| Status::ENOMEM)?;
         let (layout, offset) = Layout::new::<Self>().extend(bytes).map_err(|_| Status::ENOMEM)?;
@@ -100,7 +100,7 @@ impl Buf {
         if !whole.members().is_empty() || end > whole.len {
             return Err(Status::EINVAL);
         }
-        Self::new(whole.data.wrapping_add(offset), len, smallbox::smallbox!(Part { _whole: whole.retain() }))
+        Self::behind(whole.data.wrapping_add(offset), len, smallbox::smallbox!(Part { _whole: whole.retain() }))
     }
 
     pub(crate) fn list(members: &[Option<&Self>]) -> Result<BufRef> {
@@ -111,10 +111,11 @@ impl Buf {
             len = len.checked_add(member.len).ok_or(Status::EINVAL)?;
             held.push(member.retain());
         }
-        Self::new(std::ptr::null_mut(), len, smallbox::smallbox!(List { members: held }))
+        Self::behind(std::ptr::null_mut(), len, smallbox::smallbox!(List { members: held }))
     }
 
-    fn new(data: *mut u8, len: usize, owner: Erased) -> Result<BufRef> {
+    /// A header of its own for bytes that are elsewhere.
+    fn behind(data: *mut u8, len: usize, owner: Erased) -> Result<BufRef> {
         let layout = Layout::new::<Self>();
         // SAFETY: the layout isn't empty; place has it.
         unsafe { Self::place(std::alloc::alloc(layout).cast(), layout, data, len, owner) }
@@ -295,9 +296,16 @@ mod graveyard {
         unsafe { std::alloc::dealloc(header.cast(), layout) };
     }
 
+    /// Address, size and alignment.
+    #[cfg(debug_assertions)]
+    type Grave = (usize, usize, usize);
+
+    /// The graves, and the next to be used again.
+    #[cfg(debug_assertions)]
+    static GRAVES: parking_lot::Mutex<([Grave; 256], usize)> = parking_lot::Mutex::new(([(0, 0, 0); 256], 0));
+
     #[cfg(debug_assertions)]
     pub(super) unsafe fn bury(header: *mut Buf, layout: Layout) {
-        static GRAVES: parking_lot::Mutex<([(usize, usize, usize); 256], usize)> = parking_lot::Mutex::new(([(0, 0, 0); 256], 0));
         let mut graves = GRAVES.lock();
         let next = graves.1;
         graves.1 = (next + 1) % 256;

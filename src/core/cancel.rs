@@ -123,7 +123,10 @@ impl<B: Backend> State<B> {
     /// Cancel every request of the ring, its own ones too, which are armed again when they end.
     pub(super) fn ask_cancel_all(&mut self) -> Result<()> {
         let flags = entry::CANCEL_ALL | entry::CANCEL_ANY;
-        self.enqueue_own(Kind::Cancel, Sqe { opcode: entry::op::ASYNC_CANCEL, fd: -1, op_flags: flags, ..Sqe::default() })
+        self.enqueue_own(
+            Kind::Cancel,
+            Sqe { opcode: entry::op::ASYNC_CANCEL, fd: -1, op_flags: flags, ..Sqe::default() },
+        )
     }
 
     /// Finish what still waits for room with -ECANCELED; → how many I/Os.

@@ -11,7 +11,7 @@ use super::session::{Kind, Session};
 use super::state::{Phase, State};
 use super::table::{Orphans, State as At, marks};
 use super::wait::{Limit, Woken};
-use super::{Result, Status, quarantine};
+use super::{Result, Status, fork, quarantine};
 use crate::sys::{Backend, os};
 
 /// A close under way.
@@ -65,11 +65,19 @@ impl<B: Backend> Ring<B> {
         if state.phase == Phase::Closed {
             return Err(Status::CLOSED);
         }
-        let drives = state.phase == Phase::Open && !self.is_poisoned() && (self.options.mode == Mode::Shared || self.owner() == me);
+        let drives = state.phase == Phase::Open
+            && !self.is_poisoned()
+            && (self.options.mode == Mode::Shared || self.owner() == me);
         self.take_over(state, me, Limit::Within(0), drives)
     }
 
-    fn take_over<'a>(&'a self, mut state: super::lock::Guard<'a, State<B>>, me: usize, limit: Limit, drives: bool) -> Result<Session<'a, B>> {
+    fn take_over<'a>(
+        &'a self,
+        mut state: super::lock::Guard<'a, State<B>>,
+        me: usize,
+        limit: Limit,
+        drives: bool,
+    ) -> Result<Session<'a, B>> {
         let unbound = state.phase == Phase::Unbound;
         state.phase = Phase::Closing;
         if state.driver != 0 && !self.is_poisoned() {
@@ -98,7 +106,15 @@ impl<B: Backend> Ring<B> {
         let _ = state.cancel_all();
         drop(state);
         self.tell_waiters_slowly();
-        Ok(Closing { limit, drives: true, tried: false, held: Vec::new(), bytes: 0, orphaned: 0, instead: instead.err() })
+        Ok(Closing {
+            limit,
+            drives: true,
+            tried: false,
+            held: Vec::new(),
+            bytes: 0,
+            orphaned: 0,
+            instead: instead.err(),
+        })
     }
 
     /// One step: `None` = there is something to deliver, or to look at again.
@@ -148,7 +164,11 @@ impl<B: Backend> Ring<B> {
         self.tell_waiters_slowly();
         drop(event_fd);
         let bound_here = self.options.mode == Mode::Owner && self.owner() == me;
-        let Some(sentinel) = backend.map(|backend| backend.close(bound_here)) else { return };
+        let Some(backend) = backend else { return };
+        if let Some(fd) = backend.descriptor() {
+            fork::forget(fd);
+        }
+        let sentinel = backend.close(bound_here);
         let held = std::mem::take(&mut closing.held);
         if !held.is_empty() {
             quarantine::add(self.process_mark(), Orphans { sentinel, _held: held, bytes: closing.bytes });

@@ -7,7 +7,9 @@
 use super::Result;
 use super::session::Delivery;
 use super::state::{Phase, Ready, State};
-use super::table::{Completion, Discarded, Io, Kind, State as At, To, completion_flags, generation_of, marks, remember};
+use super::table::{
+    Completion, Discarded, Io, Kind, State as At, To, completion_flags, generation_of, marks, remember,
+};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe};
 
@@ -256,7 +258,11 @@ impl<B: Backend> State<B> {
                 continue;
             }
             let taken = self.take(slot);
-            if self.table.get(slot).is_some_and(|io| taken.as_ref().is_some_and(|taken| taken.io == io.handle) && has_more(io)) {
+            if self
+                .table
+                .get(slot)
+                .is_some_and(|io| taken.as_ref().is_some_and(|taken| taken.io == io.handle) && has_more(io))
+            {
                 self.counts.reapable += 1;
                 self.table.push(&mut self.reapable, slot);
             }

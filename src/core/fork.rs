@@ -3,13 +3,16 @@
 //!
 //! One word of the process is set to 0 in every child by the kernel. A ring remembers the
 //! word's value at its open; a child that opens rings of its own gives the word a new one.
+//! Where the fork runs handlers (fork(3) does, vfork and a raw clone don't), the child also closes its copies of the
+//! rings' descriptors, which would keep the kernel from ever ending the parent's rings.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::lock_api::RawMutex as _;
+use parking_lot::{Mutex, RawMutex};
 
 use super::Result;
-use crate::sys::os::ForkMark;
+use crate::sys::os::{ForkMark, close_unwanted};
 
 static MARK: Mutex<Option<(ForkMark, u32)>> = Mutex::new(None);
 
@@ -49,4 +52,62 @@ impl ForkMark {
         *mark = Some((self, 0));
         self.word()
     }
+}
+
+/// The descriptors of the rings that are open.
+struct Descriptors {
+    lock: RawMutex,
+    fds: std::cell::UnsafeCell<Vec<i32>>,
+}
+
+// SAFETY: `fds` is used under `lock` alone.
+unsafe impl Sync for Descriptors {}
+
+static DESCRIPTORS: Descriptors = Descriptors { lock: RawMutex::INIT, fds: std::cell::UnsafeCell::new(Vec::new()) };
+
+fn with_descriptors<T>(with: impl FnOnce(&mut Vec<i32>) -> T) -> T {
+    DESCRIPTORS.lock.lock();
+    // SAFETY: the lock is held.
+    let result = with(unsafe { &mut *DESCRIPTORS.fds.get() });
+    // SAFETY: as above.
+    unsafe { DESCRIPTORS.lock.unlock() };
+    result
+}
+
+/// A ring is open.
+pub(super) fn remember(fd: i32) -> Result<()> {
+    with_descriptors(|fds| {
+        fds.try_reserve(1)?;
+        fds.push(fd);
+        Ok(())
+    })
+}
+
+/// A ring is about to close its descriptor.
+pub(super) fn forget(fd: i32) {
+    with_descriptors(|fds| {
+        if let Some(place) = fds.iter().position(|open| *open == fd) {
+            fds.swap_remove(place);
+        }
+    });
+}
+
+/// In the thread that forks: no ring opens or closes its descriptor meanwhile.
+pub(crate) fn before() {
+    DESCRIPTORS.lock.lock();
+}
+
+pub(crate) fn after_in_parent() {
+    // SAFETY: `before` took it.
+    unsafe { DESCRIPTORS.lock.unlock() };
+}
+
+/// In the child, which has one thread.
+pub(crate) fn after_in_child() {
+    // SAFETY: `before` took the lock.
+    let fds = unsafe { &mut *DESCRIPTORS.fds.get() };
+    while let Some(fd) = fds.pop() {
+        close_unwanted(fd);
+    }
+    after_in_parent();
 }

@@ -7,7 +7,7 @@ use super::alloc::try_vec;
 use super::open::Mode;
 use super::ring::Ring;
 use super::state::{Counts, Phase, State, Workers};
-use super::table::{State as At, To, marks};
+use super::table::{Io, State as At, To, marks};
 use super::{Result, Status, quarantine};
 use crate::sys::{Backend, Errno, Info, fallback, os};
 
@@ -93,27 +93,8 @@ impl<B: Backend> Ring<B> {
         let _ = text.write_str(",\"ios\":[");
         for (index, (_, io)) in state.table.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            let _ = write!(
-                text,
-                "{comma}{{\"io\":{},\"opcode\":{},\"fd\":{},\"state\":\"{}\",\"to\":\"{}\",\"dropped\":{},\"cancelled\":{},\"age_ms\":{}}}",
-                io.handle,
-                io.opcode,
-                io.fd,
-                match io.state {
-                    At::Queued => "queued",
-                    At::Kernel => "waiting",
-                    At::Done => "completed",
-                },
-                match io.to {
-                    To::Callback => "callback",
-                    To::Kept => "kept",
-                    To::Queue => "queue",
-                    To::Nobody => "detached",
-                },
-                io.is(marks::DROPPED),
-                io.is(marks::CANCELLED),
-                now.saturating_sub(io.started_ms)
-            );
+            let _ = text.write_str(comma);
+            write_io(&mut text, io, now);
         }
         let _ = text.write_str("]}\n");
         Ok(text)
@@ -196,4 +177,28 @@ fn write_stats(text: &mut String, stats: &Stats) {
         let _ = write!(text, "{comma}\"{name}\":{value}");
     }
     let _ = text.write_str("}");
+}
+
+fn write_io(text: &mut String, io: &Io, now: u32) {
+    let state = match io.state {
+        At::Queued => "queued",
+        At::Kernel => "waiting",
+        At::Done => "completed",
+    };
+    let to = match io.to {
+        To::Callback => "callback",
+        To::Kept => "kept",
+        To::Queue => "queue",
+        To::Nobody => "detached",
+    };
+    let _ = write!(
+        text,
+        "{{\"io\":{},\"opcode\":{},\"fd\":{},\"state\":\"{state}\",\"to\":\"{to}\",\"dropped\":{},\"cancelled\":{},\"age_ms\":{}}}",
+        io.handle,
+        io.opcode,
+        io.fd,
+        io.is(marks::DROPPED),
+        io.is(marks::CANCELLED),
+        now.saturating_sub(io.started_ms)
+    );
 }

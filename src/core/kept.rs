@@ -61,35 +61,53 @@ impl<B: Backend> Ring<B> {
         }
     }
 
-    /// Wait until `min` completions can be reaped, or there is a reason to return with less.
-    pub(crate) fn reap_ready(&self, min: u32, mut limit: Limit) -> Result<()> {
-        if self.lock(os::thread_id()).phase == Phase::Closed {
-            return Ok(());
-        }
-        let there = |state: &mut State<B>| (min > 0 && state.counts.reapable >= min).then_some(Ok(()));
-        let driver = match self.begin_in_turn(&mut limit, there)? {
-            TurnEnd::Driver(driver) => driver,
-            TurnEnd::Found(()) | TurnEnd::Time => return Ok(()),
+    /// Take up to `count` of those to be reaped, waiting for the first `min`; → how many were put.
+    pub(crate) fn reap(
+        &self,
+        min: u32,
+        mut limit: Limit,
+        count: usize,
+        mut put: impl FnMut(Completion),
+    ) -> Result<i32> {
+        let mut taken = 0;
+        let mut take = |state: &mut State<B>| {
+            while taken < count as u32 {
+                let Some(next) = state.next_reapable() else { break };
+                put(next);
+                taken += 1;
+            }
+            taken
         };
-        let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
-            state.collect()?;
-            Ok(state.counts.reapable >= min)
-        })?;
-        self.lock(driver.me).collect()?;
-        self.empty_trash(driver.me);
-        match woken {
-            Woken::Closing => Err(Status::CLOSED),
-            Woken::Refused(status) if self.lock(driver.me).counts.reapable == 0 => Err(status),
-            _ => Ok(()),
+        let me = os::thread_id();
+        {
+            let mut state = self.lock(me);
+            if state.phase == Phase::Closed {
+                let taken = take(&mut state);
+                return if taken > 0 { Ok(taken as i32) } else { Err(Status::CLOSED) };
+            }
         }
-    }
-
-    /// The oldest that can be reaped.
-    pub(crate) fn reap_next(&self) -> Result<Option<Completion>> {
-        let mut state = self.lock(os::thread_id());
-        match state.next_reapable() {
-            None if state.phase == Phase::Closed => Err(Status::CLOSED),
-            next => Ok(next),
+        let driver = match self
+            .begin_in_turn(&mut limit, |state| Some(take(state)).filter(|taken| min > 0 && *taken >= min).map(Ok))?
+        {
+            TurnEnd::Driver(driver) => driver,
+            TurnEnd::Found(taken) => return Ok(taken as i32),
+            TurnEnd::Time => return Ok(take(&mut self.lock(me)) as i32),
+        };
+        let waited = self.wait_for(me, &mut limit, |state| {
+            state.collect()?;
+            Ok(take(state) >= min)
+        });
+        let taken = {
+            let mut state = self.lock(me);
+            state.collect()?;
+            take(&mut state) as i32
+        };
+        self.empty_trash(me);
+        drop(driver);
+        match waited {
+            Err(status) | Ok((Woken::Refused(status), _)) if taken == 0 => Err(status),
+            Ok((Woken::Closing, _)) if taken == 0 => Err(Status::CLOSED),
+            _ => Ok(taken),
         }
     }
 

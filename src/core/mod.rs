@@ -6,6 +6,7 @@
 //! `complete` (retire) → `session` (hand out).
 
 pub(crate) mod buf;
+pub(crate) mod fork;
 pub(crate) mod insight;
 pub(crate) mod log;
 pub(crate) mod op;
@@ -16,7 +17,6 @@ mod cancel;
 mod close;
 mod complete;
 mod deadlines;
-mod fork;
 mod kept;
 mod lock;
 mod open;

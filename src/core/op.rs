@@ -70,7 +70,14 @@ impl Template {
     }
 
     #[inline]
-    pub(crate) fn transfer(opcode: u8, fd: i32, buf: Option<NonNull<Buf>>, buf_offset: usize, len: usize, file_offset: u64) -> Self {
+    pub(crate) fn transfer(
+        opcode: u8,
+        fd: i32,
+        buf: Option<NonNull<Buf>>,
+        buf_offset: usize,
+        len: usize,
+        file_offset: u64,
+    ) -> Self {
         let Ok(length) = u32::try_from(len) else { return Self::refused() };
         let mut template = Self::new(opcode, fd, Form::Transfer).offset(file_offset).len(length);
         template.buf = buf;
@@ -79,9 +86,12 @@ impl Template {
     }
 
     pub(crate) fn timeout(time_ns: i64, flags: u32) -> Self {
-        let known = entry::TIMEOUT_ABS | entry::TIMEOUT_BOOTTIME | entry::TIMEOUT_REALTIME | entry::TIMEOUT_ETIME_SUCCESS;
+        let known =
+            entry::TIMEOUT_ABS | entry::TIMEOUT_BOOTTIME | entry::TIMEOUT_REALTIME | entry::TIMEOUT_ETIME_SUCCESS;
         match u64::try_from(time_ns) {
-            Ok(time) if flags & !known == 0 => Self::new(entry::op::TIMEOUT, -1, Form::Timeout).addr(time).len(1).op_flags(flags),
+            Ok(time) if flags & !known == 0 => {
+                Self::new(entry::op::TIMEOUT, -1, Form::Timeout).addr(time).len(1).op_flags(flags)
+            }
             _ => Self::refused(),
         }
     }
@@ -139,8 +149,15 @@ impl Template {
         if self.magic != MAGIC {
             return None;
         }
-        const FORMS: [Form; 7] = [Form::Plain, Form::Transfer, Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw];
+        const FORMS: [Form; 7] =
+            [Form::Plain, Form::Transfer, Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw];
         FORMS.get(usize::from(self.form).wrapping_sub(Form::Plain as usize)).copied()
+    }
+
+    /// The buffer that a constructor was given, if one has set this at all.
+    #[inline]
+    pub(crate) fn buf(&self) -> Option<NonNull<Buf>> {
+        if self.magic == MAGIC { self.buf } else { None }
     }
 
     /// The path that a start must copy.
@@ -167,9 +184,18 @@ fn trackable(sqe: &Sqe) -> bool {
     use entry::{op, sqe_flags};
     const FLAGS: u8 = sqe_flags::FIXED_FILE | sqe_flags::ASYNC;
     const _: () = assert!(
-        FLAGS & (sqe_flags::IO_DRAIN | sqe_flags::IO_LINK | sqe_flags::IO_HARDLINK | sqe_flags::CQE_SKIP_SUCCESS | sqe_flags::BUFFER_SELECT) == 0
+        FLAGS
+            & (sqe_flags::IO_DRAIN
+                | sqe_flags::IO_LINK
+                | sqe_flags::IO_HARDLINK
+                | sqe_flags::CQE_SKIP_SUCCESS
+                | sqe_flags::BUFFER_SELECT)
+            == 0
     );
-    let opcode = !matches!(sqe.opcode, op::MSG_RING | op::LINK_TIMEOUT | op::FILES_UPDATE | op::URING_CMD | op::NOP128 | op::URING_CMD128);
+    let opcode = !matches!(
+        sqe.opcode,
+        op::MSG_RING | op::LINK_TIMEOUT | op::FILES_UPDATE | op::URING_CMD | op::NOP128 | op::URING_CMD128
+    );
     // Slot 0 of the registered files is the sentinel's: not to be used, replaced (indices here count from 1) or closed.
     let installs = matches!(sqe.opcode, op::OPENAT | op::OPENAT2 | op::CLOSE | op::ACCEPT | op::SOCKET | op::PIPE);
     let file = (sqe.flags & sqe_flags::FIXED_FILE == 0 || sqe.fd > 0) && !(installs && sqe.file_index == 1);

@@ -7,7 +7,7 @@ use super::ring::Ring;
 use super::seat::Seat;
 use super::state::{Phase, State};
 use super::table::{SLOTS, Table};
-use super::{Result, Status, quarantine};
+use super::{Result, Status, fork, quarantine};
 use crate::sys::{Backend, Setup, Sqe, os};
 
 /// Who drives.
@@ -40,7 +40,11 @@ impl Options {
     pub(crate) fn checked(mut self) -> Result<Self> {
         let or = |asked: u32, default: u32| if asked == 0 { default } else { asked };
         self.entries = or(self.entries, 256);
-        if self.entries > MOST_ENTRIES || self.max_in_flight > SLOTS || self.cq_entries > 2 * MOST_ENTRIES || self.max_files > MOST_FILES {
+        if self.entries > MOST_ENTRIES
+            || self.max_in_flight > SLOTS
+            || self.cq_entries > 2 * MOST_ENTRIES
+            || self.max_files > MOST_FILES
+        {
             return Err(Status::EINVAL);
         }
         self.entries = self.entries.next_power_of_two();
@@ -77,6 +81,9 @@ impl<B: Backend> Ring<B> {
             state.again.resize(options.max_in_flight as usize, Sqe::default());
             state.arm_wake();
         }
-        try_box(Self::new(state, *options, seat, process)?)
+        let descriptor = state.backend()?.descriptor();
+        let ring = try_box(Self::new(state, *options, seat, process)?)?;
+        descriptor.map_or(Ok(()), fork::remember)?;
+        Ok(ring)
     }
 }

@@ -27,15 +27,7 @@ impl<B: Backend> Ring<B> {
     pub(crate) fn prepare(&self) -> Result<i32> {
         let driver = self.begin()?;
         let me = driver.me;
-        {
-            let mut state = self.lock(me);
-            let fd = state.event_fd()?;
-            self.set_event_fd(fd);
-            if !state.event_fd_registered {
-                state.backend()?.register_eventfd(fd)?;
-                state.event_fd_registered = true;
-            }
-        }
+        self.lock(me).register_event_fd().map(|fd| self.set_event_fd(fd))?;
         loop {
             {
                 let mut state = self.lock(me);
@@ -53,26 +45,31 @@ impl<B: Backend> Ring<B> {
                 Woken::Closing => return Err(Status::CLOSED),
                 Woken::Time | Woken::Signal => {}
             }
-            let mut state = self.lock(me);
-            if !self.sleep_in_loop() {
-                drop(state);
-                let _ = self.take_wake();
-                return self.stay_awake(me);
+            if let Some(ready) = self.second_look(me)? {
+                return if ready { self.stay_awake(me) } else { Ok(0) };
             }
-            // The second look: what came since is seen now, or writes the fd.
-            state.collect()?;
-            let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer_at != 0 && state.timer_at <= at);
-            let backend = state.backend()?;
-            let all_submitted = backend.publish() == 0 && !backend.holds_back();
-            if state.deliverable() > 0 || state.has_due() {
-                drop(state);
-                return self.stay_awake(me);
-            }
-            if all_submitted && timer_is_set && state.overflow.is_empty() {
-                return Ok(0);
-            }
-            self.awake();
         }
+    }
+
+    /// Go to sleep, then look again: what came since is seen now, or writes the fd. `None`: there is more to submit.
+    fn second_look(&self, me: usize) -> Result<Option<bool>> {
+        let mut state = self.lock(me);
+        if !self.sleep_in_loop() {
+            let _ = self.take_wake();
+            return Ok(Some(true));
+        }
+        state.collect()?;
+        if state.deliverable() > 0 || state.has_due() {
+            return Ok(Some(true));
+        }
+        let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer_at != 0 && state.timer_at <= at);
+        let backend = state.backend()?;
+        let all_submitted = backend.publish() == 0 && !backend.holds_back();
+        if all_submitted && timer_is_set && state.overflow.is_empty() {
+            return Ok(Some(false));
+        }
+        self.awake();
+        Ok(None)
     }
 
     /// Don't sleep: the fd is readable too.
@@ -87,7 +84,9 @@ impl<B: Backend> Ring<B> {
     pub(super) fn signal_leftovers(&self, me: usize) {
         let mut state = self.lock(me);
         if state.event_fd.is_some() {
-            let left = state.has_due() || state.deliverable() > 0 || state.backend.as_mut().is_some_and(|backend| backend.available() > 0);
+            let left = state.has_due()
+                || state.deliverable() > 0
+                || state.backend.as_mut().is_some_and(|backend| backend.available() > 0);
             if left {
                 let _ = state.event_fd().map(os::eventfd_write);
             }
@@ -104,6 +103,16 @@ impl<B: Backend> State<B> {
         Ok(fd)
     }
 
+    /// The event fd, written by the kernel from here on.
+    fn register_event_fd(&mut self) -> Result<i32> {
+        let fd = self.event_fd()?;
+        if !self.event_fd_registered {
+            self.backend()?.register_eventfd(fd)?;
+            self.event_fd_registered = true;
+        }
+        Ok(fd)
+    }
+
     /// Have the kernel complete a timer at the nearest deadline. One timer: a nearer deadline changes it, a later one
     /// finds it gone off and sets the next.
     fn set_timer(&mut self) -> Result<()> {
@@ -115,11 +124,25 @@ impl<B: Backend> State<B> {
         self.timer_spec = TimeSpec::from_ns(at).0;
         let spec = self.timer_spec.as_ptr().addr() as u64;
         if self.timer_at == 0 {
-            let sqe = Sqe { opcode: entry::op::TIMEOUT, fd: -1, addr: spec, len: 1, op_flags: entry::TIMEOUT_ABS, ..Sqe::default() };
+            let sqe = Sqe {
+                opcode: entry::op::TIMEOUT,
+                fd: -1,
+                addr: spec,
+                len: 1,
+                op_flags: entry::TIMEOUT_ABS,
+                ..Sqe::default()
+            };
             self.enqueue_own(Kind::Timer, sqe)?;
         } else {
             let op_flags = entry::TIMEOUT_UPDATE | entry::TIMEOUT_ABS;
-            let sqe = Sqe { opcode: entry::op::TIMEOUT_REMOVE, fd: -1, addr: Kind::Timer as u64, off: spec, op_flags, ..Sqe::default() };
+            let sqe = Sqe {
+                opcode: entry::op::TIMEOUT_REMOVE,
+                fd: -1,
+                addr: Kind::Timer as u64,
+                off: spec,
+                op_flags,
+                ..Sqe::default()
+            };
             self.enqueue_own(Kind::TimerUpdate, sqe)?;
         }
         self.timer_at = at;

@@ -131,7 +131,9 @@ impl<B: Backend> Ring<B> {
         match state.phase {
             Phase::Open => {}
             Phase::Unbound => self.bind(&mut state, me)?,
-            Phase::Closing | Phase::Closed => return Err(if state.driver == me { Status::EBUSY } else { Status::CLOSED }),
+            Phase::Closing | Phase::Closed => {
+                return Err(if state.driver == me { Status::EBUSY } else { Status::CLOSED });
+            }
         }
         self.may_drive(&state, me)?;
         self.take_role(&mut state, me);
@@ -192,7 +194,11 @@ impl<B: Backend> Ring<B> {
     }
 
     /// Become the driver of a SHARED ring, waiting for one's turn; `None`: `done` came true first.
-    pub(super) fn begin_in_turn<T>(&self, limit: &mut Limit, mut done: impl FnMut(&mut State<B>) -> Option<Result<T>>) -> Result<TurnEnd<'_, B, T>> {
+    pub(super) fn begin_in_turn<T>(
+        &self,
+        limit: &mut Limit,
+        mut done: impl FnMut(&mut State<B>) -> Option<Result<T>>,
+    ) -> Result<TurnEnd<'_, B, T>> {
         loop {
             let round = *self.turn.round.lock();
             let me = os::thread_id();
@@ -205,7 +211,11 @@ impl<B: Backend> Ring<B> {
                 drop(state);
                 match self.begin() {
                     // Another thread was faster: wait for it.
-                    Err(Status::EBUSY) if other_drives || self.options.mode == Mode::Shared && self.lock(me).driver != me => continue,
+                    Err(Status::EBUSY)
+                        if other_drives || self.options.mode == Mode::Shared && self.lock(me).driver != me =>
+                    {
+                        continue;
+                    }
                     driver => return driver.map(TurnEnd::Driver),
                 }
             }
@@ -268,7 +278,10 @@ impl<B: Backend> Ring<B> {
     pub(super) fn submit_if_driver(&self, me: usize) {
         let mut state = self.lock(me);
         let is_callback = state.driver == me;
-        if state.phase != Phase::Open || self.options.mode == Mode::Owner && self.seat.thread() != me || !is_callback && state.driver != 0 {
+        if state.phase != Phase::Open
+            || self.options.mode == Mode::Owner && self.seat.thread() != me
+            || !is_callback && state.driver != 0
+        {
             return;
         }
         state.refill();
@@ -358,6 +371,11 @@ impl<B: Backend> Drop for Ring<B> {
             // In a forked child, or after a bug: the kernel may be using any of it.
             std::mem::forget((table, state.backend.take()));
             return;
+        }
+        if let Some(backend) = state.backend.take() {
+            if let Some(fd) = backend.descriptor() {
+                super::fork::forget(fd);
+            }
         }
         // What is left was complete and never taken.
         while let Some(slot) = table.next_slot(0, |_| true) {

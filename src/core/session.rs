@@ -22,7 +22,10 @@ use crate::sys::Backend;
 
 /// One thing for the host, to be done outside the lock.
 pub(crate) enum Delivery {
-    Complete { callback: Option<HostFn>, completion: Completion },
+    Complete {
+        callback: Option<HostFn>,
+        completion: Completion,
+    },
     Ready(Ready),
     /// To be dropped.
     Discard(Discarded),
@@ -139,7 +142,18 @@ impl<B: Backend> Ring<B> {
 impl<'a, B: Backend> Session<'a, B> {
     pub(super) fn new(ring: &'a Ring<B>, driver: Driver<'a, B>, kind: Kind, budget: u32) -> Self {
         let budget = if budget == 0 { u32::MAX } else { budget };
-        Self { driver, ring, kind, lent: Lent::default(), fresh: 0, leftover: 0, budget, delivered: 0, announced: 0, started: false }
+        Self {
+            driver,
+            ring,
+            kind,
+            lent: Lent::default(),
+            fresh: 0,
+            leftover: 0,
+            budget,
+            delivered: 0,
+            announced: 0,
+            started: false,
+        }
     }
 
     /// The next delivery, or the end. The one before has been done.
@@ -237,7 +251,11 @@ impl<'a, B: Backend> Session<'a, B> {
             Kind::Run { min, limit } => {
                 let (min, mut left) = (*min, *limit);
                 // Something for the host came in the round before, be it for a ready function that has taken it already.
-                if self.started && (self.delivered > 0 || min == 0 || self.announced != self.ring.lock(self.driver.me).counts.announced) {
+                if self.started
+                    && (self.delivered > 0
+                        || min == 0
+                        || self.announced != self.ring.lock(self.driver.me).counts.announced)
+                {
                     return self.end_process(Woken::Enough);
                 }
                 let (woken, _) = self.ring.wait_for(self.driver.me, &mut left, |state| state.has_for_run(min))?;

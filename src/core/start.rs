@@ -182,7 +182,13 @@ fn set_rw(sqe: &mut Sqe, form: Form, start: &Start<'_>) -> Result<()> {
 }
 
 /// Fill in what the constructor could not know.
-fn complete_entry(form: Form, sqe: &mut Sqe, template: &Template, buf: Option<&Buf>, storage: &mut Option<Storage>) -> Result<()> {
+fn complete_entry(
+    form: Form,
+    sqe: &mut Sqe,
+    template: &Template,
+    buf: Option<&Buf>,
+    storage: &mut Option<Storage>,
+) -> Result<()> {
     match form {
         Form::Refused => return Err(Status::EINVAL),
         Form::Plain | Form::Close | Form::Raw | Form::Path => {}

@@ -302,7 +302,14 @@ impl<B: Backend> State<B> {
 
     /// A new I/O, not yet in the table.
     #[inline]
-    pub(super) fn new_io(&self, to: To, user_data: usize, notify: Option<HostFn>, buf: Option<BufRef>, sqe: &Sqe) -> Io {
+    pub(super) fn new_io(
+        &self,
+        to: To,
+        user_data: usize,
+        notify: Option<HostFn>,
+        buf: Option<BufRef>,
+        sqe: &Sqe,
+    ) -> Io {
         Io {
             handle: 0,
             user_data,

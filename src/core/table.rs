@@ -209,6 +209,8 @@ pub(super) struct Io {
     /// The enter before which the last cancel was asked for.
     pub(super) cancel_enter: u32,
     /// Results of a multishot that wait to be taken, oldest first.
+    // Boxed: a pointer in the table for the few that have events.
+    #[allow(clippy::box_collection)]
     pub(super) events: Option<Box<VecDeque<Cqe>>>,
 }
 

@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why rings can't be opened here.
 
-use std::ffi::CStr;
-
+use super::KernelRing;
 use super::open::{Mode, Options};
-use super::{KernelRing, Status};
 
-/// Try a minimal ring; "" if it opens.
-pub(crate) fn reason() -> &'static CStr {
+/// What stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Nothing,
+    NoKernel,
+    NotPermitted,
+    Policy,
+    LockedMemory,
+    Descriptors,
+    Other,
+}
+
+/// Try a minimal ring.
+pub(crate) fn reason() -> Reason {
     let smallest = Options {
         mode: Mode::Shared,
         entries: 1,
@@ -20,15 +30,13 @@ pub(crate) fn reason() -> &'static CStr {
         attach: false,
     };
     match KernelRing::open(&smallest).map(drop).map_err(|status| -status.code()) {
-        Ok(()) => c"",
-        Err(libc::ENOSYS) => c"io_uring: this kernel is too old or built without it (CONFIG_IO_URING); Linux 5.19 or later is needed",
-        Err(libc::EPERM) => {
-            c"io_uring: not permitted; the sysctl kernel.io_uring_disabled is set (see kernel.io_uring_group), or seccomp forbids it: in a container, allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile"
-        }
-        Err(libc::EACCES) => c"io_uring: a security policy (SELinux, AppArmor) forbids it for this program",
-        Err(libc::ENOMEM) => c"io_uring: not enough memory that may be locked; raise RLIMIT_MEMLOCK (ulimit -l)",
-        Err(libc::EMFILE | libc::ENFILE) => c"io_uring: no file descriptors left; raise RLIMIT_NOFILE (ulimit -n)",
-        Err(errno) if errno == -Status::EINVAL.code() => c"io_uring: this kernel lacks a feature that the library needs; Linux 5.19 or later is needed",
-        Err(_) => c"io_uring: a ring could not be set up, for an unusual reason; paluring_ring_open tells which",
+        Ok(()) => Reason::Nothing,
+        // EINVAL: the kernel knows io_uring, and not what the library needs of it.
+        Err(libc::ENOSYS | libc::EINVAL) => Reason::NoKernel,
+        Err(libc::EPERM) => Reason::NotPermitted,
+        Err(libc::EACCES) => Reason::Policy,
+        Err(libc::ENOMEM) => Reason::LockedMemory,
+        Err(libc::EMFILE | libc::ENFILE) => Reason::Descriptors,
+        Err(_) => Reason::Other,
     }
 }

@@ -64,7 +64,12 @@ struct Last {
 impl<B: Backend> Ring<B> {
     /// Submit all, and wait until `enough` is there. The caller drives. → why it ended, and entries that the kernel took.
     #[inline]
-    pub(super) fn wait_for(&self, me: usize, limit: &mut Limit, mut enough: impl FnMut(&mut State<B>) -> Result<bool>) -> Result<(Woken, u32)> {
+    pub(super) fn wait_for(
+        &self,
+        me: usize,
+        limit: &mut Limit,
+        mut enough: impl FnMut(&mut State<B>) -> Result<bool>,
+    ) -> Result<(Woken, u32)> {
         let (mut taken, mut end, mut last) = (0, None, Last::default());
         loop {
             let mut state = self.lock(me);

@@ -127,7 +127,8 @@ impl<B: Backend> Ring<B> {
     /// Use the ring's descriptors without its lock: they are not closed meanwhile.
     fn visit(&self, with: impl FnOnce() -> SysResult<()>) -> Result<()> {
         self.sleep.visitors.fetch_add(1, Ordering::SeqCst);
-        let result = if self.sleep.open.load(Ordering::SeqCst) { with().map_err(Status::from) } else { Err(Status::CLOSED) };
+        let result =
+            if self.sleep.open.load(Ordering::SeqCst) { with().map_err(Status::from) } else { Err(Status::CLOSED) };
         self.sleep.visitors.fetch_sub(1, Ordering::SeqCst);
         result
     }

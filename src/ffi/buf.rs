@@ -64,9 +64,14 @@ pub unsafe extern "C" fn paluring_buf_adopt(
 /// @return 0, -ENOMEM, or -EINVAL (beyond the end of buf, buf is a list or NULL, out_buf NULL)
 /// Ownership: gives one reference   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_buf_slice(buf: *mut paluring_buf, offset: usize, len: usize, out_buf: *mut *mut paluring_buf) -> i32 {
+pub unsafe extern "C" fn paluring_buf_slice(
+    buf: *mut paluring_buf,
+    offset: usize,
+    len: usize,
+    out_buf: *mut *mut paluring_buf,
+) -> i32 {
     // SAFETY: host: handles and out_buf are NULL or valid.
-    unsafe { give(out_buf, || Buf::slice(borrow(buf)?, offset, len)) }
+    unsafe { give(out_buf, || Buf::slice(borrow(buf, "paluring_buf_slice")?, offset, len)) }
 }
 
 /// Make a list of buffers, which reads and writes fill and drain in order: scatter/gather.
@@ -78,7 +83,11 @@ pub unsafe extern "C" fn paluring_buf_slice(buf: *mut paluring_buf, offset: usiz
 /// Ownership: gives one reference   Threads: any   Blocks: never   Since: 0.1
 /// See: readv(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_buf_list(bufs: *const *mut paluring_buf, count: usize, out_buf: *mut *mut paluring_buf) -> i32 {
+pub unsafe extern "C" fn paluring_buf_list(
+    bufs: *const *mut paluring_buf,
+    count: usize,
+    out_buf: *mut *mut paluring_buf,
+) -> i32 {
     let members = || {
         if bufs.is_null() || count == 0 || count > 1024 {
             return Err(EINVAL);
@@ -97,7 +106,7 @@ pub unsafe extern "C" fn paluring_buf_list(bufs: *const *mut paluring_buf, count
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_list_count(buf: *const paluring_buf) -> usize {
     // SAFETY: host: NULL or a live handle.
-    caught(0, || unsafe { borrow(buf) }.map_or(0, |buf| buf.members().len()))
+    caught(0, || unsafe { borrow(buf, "paluring_buf_list_count") }.map_or(0, |buf| buf.members().len()))
 }
 
 /// Look at one member of a list.
@@ -109,7 +118,7 @@ pub unsafe extern "C" fn paluring_buf_list_count(buf: *const paluring_buf) -> us
 pub unsafe extern "C" fn paluring_buf_list_at(buf: *mut paluring_buf, index: usize) -> *mut paluring_buf {
     caught(std::ptr::null_mut(), || {
         // SAFETY: host: NULL or a live handle.
-        let member = unsafe { borrow(buf) }.ok().and_then(|buf| buf.members().get(index));
+        let member = unsafe { borrow(buf, "paluring_buf_list_at") }.ok().and_then(|buf| buf.members().get(index));
         member.map_or(std::ptr::null_mut(), |member| member.as_ptr().cast())
     })
 }
@@ -122,7 +131,8 @@ pub unsafe extern "C" fn paluring_buf_list_at(buf: *mut paluring_buf, index: usi
 pub unsafe extern "C" fn paluring_buf_retain(buf: *mut paluring_buf) -> *mut paluring_buf {
     caught(std::ptr::null_mut(), || {
         // SAFETY: host: NULL or a live handle.
-        unsafe { borrow(buf) }.map_or(std::ptr::null_mut(), |buf: &Buf| buf.retain().into_raw().as_ptr().cast())
+        unsafe { borrow(buf, "paluring_buf_retain") }
+            .map_or(std::ptr::null_mut(), |buf: &Buf| buf.retain().into_raw().as_ptr().cast())
     })
 }
 
@@ -132,7 +142,7 @@ pub unsafe extern "C" fn paluring_buf_retain(buf: *mut paluring_buf) -> *mut pal
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_release(buf: *mut paluring_buf) {
     // SAFETY: host: NULL or a reference that is given up here.
-    caught((), || drop(unsafe { take_back(buf, c"paluring_buf_release") }));
+    caught((), || drop(unsafe { take_back(buf, "paluring_buf_release") }));
 }
 
 /// Count the references. 1 means that only the caller has one: no I/O in flight, no slice, no list uses the buffer.
@@ -142,7 +152,7 @@ pub unsafe extern "C" fn paluring_buf_release(buf: *mut paluring_buf) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_refs(buf: *const paluring_buf) -> u32 {
     // SAFETY: host: NULL or a live handle.
-    caught(0, || unsafe { borrow(buf) }.map_or(0, Buf::refs))
+    caught(0, || unsafe { borrow(buf, "paluring_buf_refs") }.map_or(0, Buf::refs))
 }
 
 /// Get the address of the bytes. While an I/O that reads into them is in flight, their content is undefined.
@@ -151,8 +161,10 @@ pub unsafe extern "C" fn paluring_buf_refs(buf: *const paluring_buf) -> u32 {
 /// Ownership: borrowed from buf   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_data(buf: *mut paluring_buf) -> *mut u8 {
-    // SAFETY: host: NULL or a live handle.
-    caught(std::ptr::null_mut(), || unsafe { borrow(buf) }.map_or(std::ptr::null_mut(), |buf: &Buf| buf.data()))
+    caught(std::ptr::null_mut(), || {
+        // SAFETY: host: NULL or a live handle.
+        unsafe { borrow(buf, "paluring_buf_data") }.map_or(std::ptr::null_mut(), |buf: &Buf| buf.data())
+    })
 }
 
 /// Get the length in bytes; of a list, the sum of its members'.
@@ -162,7 +174,7 @@ pub unsafe extern "C" fn paluring_buf_data(buf: *mut paluring_buf) -> *mut u8 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_len(buf: *const paluring_buf) -> usize {
     // SAFETY: host: NULL or a live handle.
-    caught(0, || unsafe { borrow(buf) }.map_or(0, Buf::len))
+    caught(0, || unsafe { borrow(buf, "paluring_buf_len") }.map_or(0, Buf::len))
 }
 
 /// Keep the buffer that a completion lends to its callback.
@@ -175,4 +187,3 @@ pub unsafe extern "C" fn paluring_completion_take(completion: *mut paluring_comp
     // SAFETY: host: NULL or the completion that its callback was given.
     caught(std::ptr::null_mut(), || unsafe { super::callback::take_lent(completion) })
 }
-

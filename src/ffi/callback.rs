@@ -5,13 +5,15 @@ use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroUsize;
 
 use super::buf::{paluring_buf, paluring_release_fn};
-use super::guard::{EINVAL, zeroed};
+use super::guard::{EINVAL, report_misuse, zeroed};
 use super::insight::{paluring_capabilities, paluring_stats};
 use super::io::{paluring_completion, paluring_io, paluring_ready_fn};
-use super::op::{PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_MOVE, PALURING_OP_QUEUE, PALURING_OP_SUBMIT, paluring_op};
+use super::op::{
+    PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_MOVE, PALURING_OP_QUEUE, PALURING_OP_SUBMIT, paluring_op,
+};
 use crate::core::buf::Owner;
 use crate::core::op::Template;
-use crate::core::{Completion, Delivery, KernelRing, KernelSession, Lent, Start, Status, Step, To, copied};
+use crate::core::{Buf, Completion, Delivery, KernelRing, KernelSession, Lent, Start, Status, Step, To, copied};
 
 /// Do what a session gives out, until it ends.
 #[inline]
@@ -41,7 +43,8 @@ fn complete(callback: Option<NonZeroUsize>, mut completion: Completion, lent: &L
     host.reserved = [(&raw const host).addr() as u64, (&raw const *lent).addr() as u64];
     if let Some(callback) = callback {
         // SAFETY: from the callback of a paluring_op.
-        let callback: unsafe extern "C" fn(usize, *mut paluring_completion) = unsafe { std::mem::transmute(callback.get()) };
+        let callback: unsafe extern "C" fn(usize, *mut paluring_completion) =
+            unsafe { std::mem::transmute(callback.get()) };
         // SAFETY: host: it doesn't unwind.
         unsafe { callback(host.user_data, &raw mut host) };
     }
@@ -82,7 +85,8 @@ pub(super) fn host_ready(ready: paluring_ready_fn, user_data: usize) -> Option<(
     Some((NonZeroUsize::new(ready? as usize)?, user_data))
 }
 
-const KNOWN_FLAGS: u32 = PALURING_OP_SUBMIT | PALURING_OP_ASYNC | PALURING_OP_QUEUE | PALURING_OP_DETACHED | PALURING_OP_MOVE;
+const KNOWN_FLAGS: u32 =
+    PALURING_OP_SUBMIT | PALURING_OP_ASYNC | PALURING_OP_QUEUE | PALURING_OP_DETACHED | PALURING_OP_MOVE;
 
 /// # Safety
 /// What `op` names is live; `out_io` is NULL or writable.
@@ -98,6 +102,10 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
         _ => return Err(EINVAL),
     };
     if op.flags & !KNOWN_FLAGS != 0 || op.reserved != 0 {
+        return Err(EINVAL);
+    }
+    if template.buf().is_some_and(|buf| !Buf::is_alive(buf)) {
+        report_misuse("paluring_io_start", "the operation's buffer");
         return Err(EINVAL);
     }
     let path = match template.host_path() {
@@ -127,7 +135,12 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
 
 /// # Safety
 /// `ops`, and `out_ios` if not NULL, are valid for `count` elements.
-pub(super) unsafe fn start_batch(ring: &KernelRing, ops: *const paluring_op, count: usize, out_ios: *mut paluring_io) -> Result<i32, Status> {
+pub(super) unsafe fn start_batch(
+    ring: &KernelRing,
+    ops: *const paluring_op,
+    count: usize,
+    out_ios: *mut paluring_io,
+) -> Result<i32, Status> {
     if count == 0 {
         return Ok(0);
     }

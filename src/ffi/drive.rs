@@ -9,7 +9,7 @@
 use std::ffi::c_int;
 
 use super::callback::run_session;
-use super::guard::{any, driver, fill_all, put, signal_safe};
+use super::guard::{any, driver, fill, put, signal_safe};
 use super::io::paluring_completion;
 use super::ring::paluring_ring;
 use crate::core::Limit;
@@ -74,9 +74,12 @@ pub unsafe extern "C" fn paluring_ring_reap(
 ) -> i32 {
     driver(ring, |ring| {
         super::guard::fits(!out_completions.is_null() && count > 0 && min as usize <= count)?;
-        ring.reap_ready(min, Limit::from_ns(timeout_ns))?;
-        // SAFETY: host: out_completions is writable for count elements.
-        unsafe { fill_all(out_completions, count, || ring.reap_next()) }
+        let mut next = out_completions;
+        ring.reap(min, Limit::from_ns(timeout_ns), count, |completion| {
+            // SAFETY: host: out_completions is writable for count elements; no more are put.
+            unsafe { fill(next, completion) };
+            next = next.wrapping_add(1);
+        })
     })
 }
 

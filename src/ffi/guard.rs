@@ -40,9 +40,9 @@ enum Takes {
 }
 
 #[inline(always)]
-fn with_ring(ring: *mut paluring_ring, takes: Takes, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {
-    // SAFETY: host: NULL or a live handle.
-    let Some(held) = (unsafe { borrow_ring(ring) }) else { return EINVAL.code() };
+fn with_ring<F: FnOnce(&KernelRing) -> Outcome>(ring: *mut paluring_ring, takes: Takes, body: F) -> i32 {
+    // SAFETY: host: NULL or a live handle. The body's type is named after the exported function.
+    let Some(held) = (unsafe { borrow_ring(ring, std::any::type_name::<F>()) }) else { return EINVAL.code() };
     if let Err(status) = held.check_usable() {
         if takes == Takes::Usable || status == Status::FORKED {
             return status.code();
@@ -94,7 +94,7 @@ pub(super) fn closing(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -
 #[inline(always)]
 fn free_if_deferred(ring: *mut paluring_ring) {
     // SAFETY: host: NULL or a live handle; a deferred ring lives until here.
-    if unsafe { borrow_ring(ring) }.is_some_and(|held| held.is_deferred() && !held.is_driven_here()) {
+    if unsafe { ring.cast::<KernelRing>().as_ref() }.is_some_and(|held| held.is_deferred() && !held.is_driven_here()) {
         // SAFETY: said so, and the outermost driver's call is over.
         unsafe { free_deferred(ring) };
     }
@@ -107,8 +107,8 @@ pub(super) fn lasting(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -
 
 /// A call that signal handlers may make: nothing in it allocates, locks or panics.
 pub(super) fn signal_safe(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {
-    // SAFETY: host: NULL or a live handle.
-    let Some(held) = (unsafe { borrow_ring(ring) }) else { return EINVAL.code() };
+    // SAFETY: host: NULL or a live handle. (No look at the debug build's list, which has a lock.)
+    let Some(held) = (unsafe { ring.cast::<KernelRing>().as_ref() }) else { return EINVAL.code() };
     held.check_usable().and_then(|()| body(held)).unwrap_or_else(Status::code)
 }
 
@@ -159,25 +159,6 @@ pub(super) unsafe fn fill(out: *mut paluring_completion, completion: Completion)
     1
 }
 
-/// Fill an array with what `next` gives; → how many.
-/// # Safety
-/// `out` is writable for `count` elements.
-pub(super) unsafe fn fill_all(out: *mut paluring_completion, count: usize, mut next: impl FnMut() -> Result<Option<Completion>, Status>) -> Outcome {
-    let mut filled = 0;
-    while filled < count {
-        match next() {
-            Ok(Some(completion)) => {
-                // SAFETY: filled is below count.
-                unsafe { fill(out.add(filled), completion) };
-                filled += 1;
-            }
-            Err(status) if filled == 0 => return Err(status),
-            _ => break,
-        }
-    }
-    Ok(filled as i32)
-}
-
 /// Read a struct that begins with the size that the host gave it: what the host doesn't know has its default, what this
 /// library doesn't know must be zero.
 /// # Safety
@@ -220,7 +201,11 @@ pub(super) unsafe fn write_sized<T: Copy>(host: *mut T, size: usize, value: T) {
 /// Fill a struct that begins with the size that the host gave it; the size stays the host's.
 /// # Safety
 /// `out` is NULL or writable for that size.
-pub(super) unsafe fn report_sized<T: Copy>(ring: *mut paluring_ring, out: *mut T, make: impl FnOnce(&KernelRing) -> T) -> i32 {
+pub(super) unsafe fn report_sized<T: Copy>(
+    ring: *mut paluring_ring,
+    out: *mut T,
+    make: impl FnOnce(&KernelRing) -> T,
+) -> i32 {
     lasting(ring, |ring| {
         fits(!out.is_null())?;
         // SAFETY: the caller's duty; the size comes first.
@@ -248,13 +233,14 @@ pub(super) fn report(text: &CStr) {
 
 /// Tell of a mistake of the host's, which only debug builds look for.
 #[cold]
-pub(super) fn report_misuse(function: &CStr) {
-    let mut text = Vec::new();
-    let tail: &[u8] = b": the buffer was released already\0";
-    if text.try_reserve_exact(function.to_bytes().len() + tail.len()).is_ok() {
-        text.extend_from_slice(function.to_bytes());
-        text.extend_from_slice(tail);
-        if let Ok(text) = CStr::from_bytes_with_nul(&text) {
+pub(super) fn report_misuse(function: &str, what: &str) {
+    let name = function.split("::").find(|part| part.starts_with("paluring_")).unwrap_or(function);
+    let mut text = String::new();
+    if text.try_reserve_exact(name.len() + what.len() + 64).is_ok() {
+        for part in [name, ": ", what, " was released already\0"] {
+            text.push_str(part);
+        }
+        if let Ok(text) = CStr::from_bytes_with_nul(text.as_bytes()) {
             report(text);
         }
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From handles to what they name, and back. Each handle has one kind of ownership, so that none is freed as another.
 
-use std::ffi::CStr;
 use std::ptr::NonNull;
 
 use super::buf::paluring_buf;
@@ -16,10 +15,10 @@ pub(super) fn peek(buf: *mut paluring_buf) -> Option<NonNull<Buf>> {
 
 /// # Safety
 /// NULL or a live handle, for as long as the caller's reference lives.
-pub(super) unsafe fn borrow<'a>(buf: *const paluring_buf) -> Result<&'a Buf, Status> {
+pub(super) unsafe fn borrow<'a>(buf: *const paluring_buf, function: &str) -> Result<&'a Buf, Status> {
     let buf = NonNull::new(buf.cast_mut().cast::<Buf>()).ok_or(EINVAL)?;
     if !Buf::is_alive(buf) {
-        report_misuse(c"a buffer handle is used after its last release");
+        report_misuse(function, "the buffer");
         return Err(EINVAL);
     }
     // SAFETY: the caller's duty.
@@ -28,10 +27,10 @@ pub(super) unsafe fn borrow<'a>(buf: *const paluring_buf) -> Result<&'a Buf, Sta
 
 /// # Safety
 /// NULL or a reference that the caller gives up.
-pub(super) unsafe fn take_back(buf: *mut paluring_buf, function: &CStr) -> Option<BufRef> {
+pub(super) unsafe fn take_back(buf: *mut paluring_buf, function: &str) -> Option<BufRef> {
     let buf = NonNull::new(buf.cast::<Buf>())?;
     if !Buf::is_alive(buf) {
-        report_misuse(function);
+        report_misuse(function, "the buffer");
         return None;
     }
     // SAFETY: the caller's duty.
@@ -49,9 +48,18 @@ pub(super) unsafe fn give(out: *mut *mut paluring_buf, make: impl FnOnce() -> Re
 /// Open a ring and give it to the host.
 /// # Safety
 /// `out` is NULL or writable.
-pub(super) unsafe fn give_ring(out: *mut *mut paluring_ring, open: impl FnOnce() -> Result<Box<KernelRing>, Status>) -> i32 {
+pub(super) unsafe fn give_ring(
+    out: *mut *mut paluring_ring,
+    open: impl FnOnce() -> Result<Box<KernelRing>, Status>,
+) -> i32 {
     // SAFETY: the caller's duty.
-    unsafe { give_pointer(out, || Ok(Box::into_raw(open()?).cast())) }
+    unsafe {
+        give_pointer(out, || {
+            let ring = Box::into_raw(open()?);
+            live::add(ring as usize);
+            Ok(ring.cast())
+        })
+    }
 }
 
 unsafe fn give_pointer<T>(out: *mut *mut T, make: impl FnOnce() -> Result<*mut T, Status>) -> i32 {
@@ -70,7 +78,11 @@ unsafe fn give_pointer<T>(out: *mut *mut T, make: impl FnOnce() -> Result<*mut T
 
 /// # Safety
 /// NULL or a live handle, for as long as the caller's reference lives.
-pub(super) unsafe fn borrow_ring<'a>(ring: *mut paluring_ring) -> Option<&'a KernelRing> {
+pub(super) unsafe fn borrow_ring<'a>(ring: *mut paluring_ring, function: &str) -> Option<&'a KernelRing> {
+    if !live::has(ring as usize) {
+        report_misuse(function, "the ring");
+        return None;
+    }
     // SAFETY: the caller's duty.
     unsafe { ring.cast::<KernelRing>().as_ref() }
 }
@@ -80,10 +92,11 @@ pub(super) unsafe fn borrow_ring<'a>(ring: *mut paluring_ring) -> Option<&'a Ker
 /// NULL or a reference that the caller gives up.
 pub(super) unsafe fn take_ring(ring: *mut paluring_ring) -> Option<Box<KernelRing>> {
     // SAFETY: the caller's duty.
-    let held = unsafe { borrow_ring(ring) }?;
+    let held = unsafe { borrow_ring(ring, "paluring_ring_release") }?;
     if !held.release() || held.defer_free() {
         return None;
     }
+    live::remove(ring as usize);
     // SAFETY: from `give_ring`; the last reference.
     Some(unsafe { Box::from_raw(ring.cast()) })
 }
@@ -93,6 +106,37 @@ pub(super) unsafe fn take_ring(ring: *mut paluring_ring) -> Option<Box<KernelRin
 /// `is_deferred` has said so, and the call is over.
 #[cold]
 pub(super) unsafe fn free_deferred(ring: *mut paluring_ring) {
+    live::remove(ring as usize);
     // SAFETY: from `give_ring`; nobody holds a reference.
     drop(unsafe { Box::<KernelRing>::from_raw(ring.cast()) });
+}
+
+/// Debug builds know which rings there are, and tell of a call on one that isn't there any more.
+#[cfg(debug_assertions)]
+mod live {
+    use parking_lot::Mutex;
+
+    static RINGS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+    pub(super) fn add(ring: usize) {
+        RINGS.lock().push(ring);
+    }
+
+    pub(super) fn remove(ring: usize) {
+        RINGS.lock().retain(|live| *live != ring);
+    }
+
+    pub(super) fn has(ring: usize) -> bool {
+        ring == 0 || RINGS.lock().contains(&ring)
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod live {
+    pub(super) fn add(_ring: usize) {}
+    pub(super) fn remove(_ring: usize) {}
+    #[inline(always)]
+    pub(super) fn has(_ring: usize) -> bool {
+        true
+    }
 }

@@ -111,7 +111,11 @@ pub struct paluring_stats {
 /// Ownership: nothing   Threads: any before the ring is bound, then driver   Blocks: may enter the kernel   Since: 0.1, Linux 5.15
 /// See: io_uring_register(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_ring_set_worker_limits(ring: *mut paluring_ring, bounded: u32, unbounded: u32) -> i32 {
+pub unsafe extern "C" fn paluring_ring_set_worker_limits(
+    ring: *mut paluring_ring,
+    bounded: u32,
+    unbounded: u32,
+) -> i32 {
     driver(ring, |ring| ring.set_worker_limits(bounded, unbounded).map(|()| 0))
 }
 
@@ -123,7 +127,11 @@ pub unsafe extern "C" fn paluring_ring_set_worker_limits(ring: *mut paluring_rin
 /// Ownership: nothing   Threads: any before the ring is bound, then driver   Blocks: may enter the kernel   Since: 0.1, Linux 5.14
 /// See: io_uring_register(2), cpu_set(3)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_ring_set_worker_affinity(ring: *mut paluring_ring, mask: *const c_void, mask_len: usize) -> i32 {
+pub unsafe extern "C" fn paluring_ring_set_worker_affinity(
+    ring: *mut paluring_ring,
+    mask: *const c_void,
+    mask_len: usize,
+) -> i32 {
     driver(ring, |ring| {
         super::guard::fits(!mask.is_null() && (1..=1024).contains(&mask_len))?;
         // SAFETY: host: mask is readable for mask_len bytes.
@@ -148,9 +156,12 @@ pub unsafe extern "C" fn paluring_ring_supports(ring: *mut paluring_ring, opcode
 /// @return 0, -EINVAL
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_ring_capabilities(ring: *mut paluring_ring, out_capabilities: *mut paluring_capabilities) -> i32 {
+pub unsafe extern "C" fn paluring_ring_capabilities(
+    ring: *mut paluring_ring,
+    out_capabilities: *mut paluring_capabilities,
+) -> i32 {
     // SAFETY: host: out_capabilities is NULL or writable for its size.
-    unsafe { report_sized(ring, out_capabilities, |ring| super::callback::capabilities(ring)) }
+    unsafe { report_sized(ring, out_capabilities, super::callback::capabilities) }
 }
 
 /// Get the ring's counts. Also frees memory of closed rings that the kernel is done with.
@@ -161,7 +172,7 @@ pub unsafe extern "C" fn paluring_ring_capabilities(ring: *mut paluring_ring, ou
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_stats(ring: *mut paluring_ring, out_stats: *mut paluring_stats) -> i32 {
     // SAFETY: host: out_stats is NULL or writable for its size.
-    unsafe { report_sized(ring, out_stats, |ring| super::callback::stats(ring)) }
+    unsafe { report_sized(ring, out_stats, super::callback::stats) }
 }
 
 /// Write the ring's state as JSON: options, counts, and each I/O in flight with opcode, fd and age. "What is stuck?"
@@ -171,7 +182,11 @@ pub unsafe extern "C" fn paluring_ring_stats(ring: *mut paluring_ring, out_stats
 /// @return 0, -EINVAL, -ENOMEM
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_ring_dump(ring: *mut paluring_ring, write: paluring_write_fn, user_data: usize) -> i32 {
+pub unsafe extern "C" fn paluring_ring_dump(
+    ring: *mut paluring_ring,
+    write: paluring_write_fn,
+    user_data: usize,
+) -> i32 {
     super::guard::lasting(ring, |ring| {
         let write = write.ok_or(EINVAL)?;
         let text = ring.dump()?;

@@ -64,7 +64,11 @@ pub type paluring_ready_fn = Option<unsafe extern "C" fn(user_data: usize, statu
 /// Ownership: op stays the caller's   Threads: any   Blocks: may enter the kernel with PALURING_OP_SUBMIT   Since: 0.1
 /// See: io_uring_enter(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_io_start(ring: *mut paluring_ring, op: *const paluring_op, out_io: *mut paluring_io) -> i32 {
+pub unsafe extern "C" fn paluring_io_start(
+    ring: *mut paluring_ring,
+    op: *const paluring_op,
+    out_io: *mut paluring_io,
+) -> i32 {
     // SAFETY: host: pointers are NULL or valid.
     unsafe { zeroed(out_io) };
     // SAFETY: as above.
@@ -79,7 +83,12 @@ pub unsafe extern "C" fn paluring_io_start(ring: *mut paluring_ring, op: *const 
 /// @return how many were started; if none was, that failure's status (see paluring_io_start)
 /// Ownership: ops stay the caller's   Threads: any   Blocks: may enter the kernel with PALURING_OP_SUBMIT   Since: 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_io_start_batch(ring: *mut paluring_ring, ops: *const paluring_op, count: usize, out_ios: *mut paluring_io) -> i32 {
+pub unsafe extern "C" fn paluring_io_start_batch(
+    ring: *mut paluring_ring,
+    ops: *const paluring_op,
+    count: usize,
+    out_ios: *mut paluring_io,
+) -> i32 {
     // SAFETY: host: pointers are NULL or valid for count elements.
     any(ring, |ring| unsafe { super::callback::start_batch(ring, ops, count, out_ios) })
 }
@@ -118,7 +127,12 @@ pub unsafe extern "C" fn paluring_io_poll(
 /// @return 0 (filled), -ETIME or -EINTR (still in flight), PALURING_ERR_STALE, _WRONG_THREAD, _CLOSED, -EINVAL (io isn't kept), -EBUSY (in a callback)
 /// Ownership: a buffer in the completion is yours to release   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until the completion, the timeout or a signal   Since: 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_io_wait(ring: *mut paluring_ring, io: paluring_io, timeout_ns: i64, out_completion: *mut paluring_completion) -> i32 {
+pub unsafe extern "C" fn paluring_io_wait(
+    ring: *mut paluring_ring,
+    io: paluring_io,
+    timeout_ns: i64,
+    out_completion: *mut paluring_completion,
+) -> i32 {
     // SAFETY: host: out_completion is NULL or writable.
     unsafe { zeroed(out_completion) };
     driver(ring, |ring| {

@@ -8,8 +8,8 @@
 //! the host neither unwind nor longjmp. What can be checked is checked and answered with a
 //! status. A `// SAFETY: host` comment below refers to this contract.
 
-// Names here are C's.
-#![allow(non_camel_case_types)]
+// Names here are C's; the contract above stands for a Safety section at each function.
+#![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
 pub mod version;
 pub mod status;
@@ -23,6 +23,7 @@ pub mod insight;
 
 mod callback;
 mod errno;
+mod fork;
 mod guard;
 mod handle;
 #[cfg(feature = "fault-hooks")]

@@ -68,7 +68,14 @@ pub unsafe extern "C" fn paluring_op_nop(op: *mut paluring_op) {
 /// Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
 /// See: pread(2), preadv2(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_op_read(op: *mut paluring_op, fd: c_int, buf: *mut paluring_buf, buf_offset: usize, len: usize, file_offset: u64) {
+pub unsafe extern "C" fn paluring_op_read(
+    op: *mut paluring_op,
+    fd: c_int,
+    buf: *mut paluring_buf,
+    buf_offset: usize,
+    len: usize,
+    file_offset: u64,
+) {
     set(op, || Template::transfer(opcode::READ, fd, peek(buf), buf_offset, len, file_offset));
 }
 
@@ -83,7 +90,14 @@ pub unsafe extern "C" fn paluring_op_read(op: *mut paluring_op, fd: c_int, buf: 
 /// Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
 /// See: pwrite(2), pwritev2(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_op_write(op: *mut paluring_op, fd: c_int, buf: *mut paluring_buf, buf_offset: usize, len: usize, file_offset: u64) {
+pub unsafe extern "C" fn paluring_op_write(
+    op: *mut paluring_op,
+    fd: c_int,
+    buf: *mut paluring_buf,
+    buf_offset: usize,
+    len: usize,
+    file_offset: u64,
+) {
     set(op, || Template::transfer(opcode::WRITE, fd, peek(buf), buf_offset, len, file_offset));
 }
 
@@ -116,7 +130,13 @@ pub unsafe extern "C" fn paluring_op_fdatasync(op: *mut paluring_op, fd: c_int) 
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
 /// See: openat(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_op_openat(op: *mut paluring_op, dirfd: c_int, path: *const c_char, flags: c_int, mode: u32) {
+pub unsafe extern "C" fn paluring_op_openat(
+    op: *mut paluring_op,
+    dirfd: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: u32,
+) {
     set(op, || Template::new(opcode::OPENAT, dirfd, Form::Path).path(path.addr()).len(mode).op_flags(flags as u32));
 }
 
@@ -151,7 +171,9 @@ pub unsafe extern "C" fn paluring_op_statx(
     buf_offset: usize,
 ) {
     let template = Template::new(opcode::STATX, dirfd, Form::PathAndBuf);
-    set(op, || template.path(path.addr()).len(mask).op_flags(flags as u32).output(peek(buf), buf_offset, opcode::STATX_SIZE));
+    set(op, || {
+        template.path(path.addr()).len(mask).op_flags(flags as u32).output(peek(buf), buf_offset, opcode::STATX_SIZE)
+    });
 }
 
 /// Describe allocating, punching or zeroing a range of a file.
@@ -163,7 +185,13 @@ pub unsafe extern "C" fn paluring_op_statx(
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
 /// See: fallocate(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_op_fallocate(op: *mut paluring_op, fd: c_int, mode: c_int, file_offset: u64, len: u64) {
+pub unsafe extern "C" fn paluring_op_fallocate(
+    op: *mut paluring_op,
+    fd: c_int,
+    mode: c_int,
+    file_offset: u64,
+    len: u64,
+) {
     set(op, || Template::new(opcode::FALLOCATE, fd, Form::Plain).offset(file_offset).addr(len).len(mode as u32));
 }
 

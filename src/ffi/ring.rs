@@ -5,12 +5,13 @@
 //! dropped and cancelled from any thread. `close` ends the ring, `release` only the
 //! handle: after a close every call is safe until the last release.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 
 use super::callback::run_session;
 use super::guard::{EINVAL, caught, closing, fits, read_sized};
 use super::handle::{borrow_ring, give_ring, take_ring};
-use crate::core::{KernelRing, Limit, Mode, Options, unavailable};
+use crate::core::unavailable::{self, Reason};
+use crate::core::{KernelRing, Limit, Mode, Options};
 
 /// A ring: the queues shared with the kernel, the I/Os in flight, and their memory.
 #[allow(missing_debug_implementations)]
@@ -89,7 +90,11 @@ pub unsafe extern "C" fn paluring_ring_options_init(options: *mut paluring_ring_
 /// Ownership: gives one reference   Threads: any   Blocks: never; up to 100 ms while the kernel frees an earlier ring's memory   Since: 0.1
 /// See: io_uring_setup(2)
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn paluring_ring_open(options: *const paluring_ring_options, out_ring: *mut *mut paluring_ring) -> i32 {
+pub unsafe extern "C" fn paluring_ring_open(
+    options: *const paluring_ring_options,
+    out_ring: *mut *mut paluring_ring,
+) -> i32 {
+    super::fork::look_after();
     // SAFETY: host: options is NULL or valid for its size, out_ring is NULL or writable.
     unsafe { give_ring(out_ring, || KernelRing::open(&checked(options)?)) }
 }
@@ -100,11 +105,13 @@ pub unsafe extern "C" fn paluring_ring_open(options: *const paluring_ring_option
 /// Ownership: gives one reference   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_retain(ring: *mut paluring_ring) -> *mut paluring_ring {
-    // SAFETY: host: NULL or a live handle.
-    caught(std::ptr::null_mut(), || unsafe { borrow_ring(ring) }.map_or(std::ptr::null_mut(), |held| {
-        held.retain();
-        ring
-    }))
+    caught(std::ptr::null_mut(), || {
+        // SAFETY: host: NULL or a live handle.
+        unsafe { borrow_ring(ring, "paluring_ring_retain") }.map_or(std::ptr::null_mut(), |held| {
+            held.retain();
+            ring
+        })
+    })
 }
 
 /// Give up a reference to the handle. The last one closes a ring that is still open, with no time to wait.
@@ -143,8 +150,18 @@ pub unsafe extern "C" fn paluring_ring_close(ring: *mut paluring_ring, timeout_n
 /// See: io_uring_setup(2)
 #[unsafe(no_mangle)]
 pub extern "C" fn paluring_ring_unavailable_reason() -> *const c_char {
-    let reason: &'static CStr = caught(c"the library failed", unavailable::reason);
-    reason.as_ptr()
+    let text = match caught(Reason::Other, unavailable::reason) {
+        Reason::Nothing => c"",
+        Reason::NoKernel => c"io_uring: this kernel is too old or built without it (CONFIG_IO_URING); Linux 5.19 or later is needed",
+        Reason::NotPermitted => {
+            c"io_uring: not permitted; the sysctl kernel.io_uring_disabled is set (see also kernel.io_uring_group), or seccomp forbids it: in a container, allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile"
+        }
+        Reason::Policy => c"io_uring: a security policy (SELinux, AppArmor) forbids it for this program",
+        Reason::LockedMemory => c"io_uring: not enough memory that may be locked; raise RLIMIT_MEMLOCK (ulimit -l)",
+        Reason::Descriptors => c"io_uring: no file descriptors left; raise RLIMIT_NOFILE (ulimit -n)",
+        Reason::Other => c"io_uring: a ring could not be set up, for an unusual reason; paluring_ring_open tells which",
+    };
+    text.as_ptr()
 }
 
 const DEFAULTS: paluring_ring_options = paluring_ring_options {

@@ -62,7 +62,8 @@ impl Backend for Linux {
         let fd = ring.as_raw_fd();
         // SAFETY: the queues are used by one thread at a time (Backend's contract) and dropped before the box.
         let (sq, cq) = unsafe {
-            let pinned: &'static IoUring = &*(&raw const *ring);
+            let place: *const IoUring = &raw const *ring;
+            let pinned: &'static IoUring = &*place;
             (pinned.submission_shared(), pinned.completion_shared())
         };
         info.ops = setup::probe(fd)?;
@@ -82,6 +83,10 @@ impl Backend for Linux {
     #[inline]
     fn gate(&self) -> Gate {
         self.gate
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(self.gate.ring_fd)
     }
 
     fn bind(&mut self) -> SysResult<()> {
@@ -113,7 +118,8 @@ impl Backend for Linux {
 
     #[inline]
     unsafe fn push(&mut self, sqe: &Sqe) {
-        const _: () = assert!(size_of::<squeue::Entry>() == size_of::<Sqe>() && align_of::<squeue::Entry>() <= align_of::<Sqe>());
+        const _: () =
+            assert!(size_of::<squeue::Entry>() == size_of::<Sqe>() && align_of::<squeue::Entry>() <= align_of::<Sqe>());
         // SAFETY: both are the kernel's 64-byte entry; what it points to is the caller's duty.
         let pushed = unsafe { self.sq.push(&*(&raw const *sqe).cast::<squeue::Entry>()) };
         debug_assert!(pushed.is_ok());
@@ -157,7 +163,12 @@ impl Backend for Linux {
     fn enter(gate: Gate, enter: Enter) -> SysResult<u32> {
         let mut flags = gate.flags;
         let timeout = enter.timeout.map(|ns| [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64]);
-        let arg = timeout.as_ref().map(|timeout| GetEventsArg { sigmask: 0, sigmask_len: 0, min_wait_usec: 0, timeout: timeout.as_ptr().addr() as u64 });
+        let arg = timeout.as_ref().map(|timeout| GetEventsArg {
+            sigmask: 0,
+            sigmask_len: 0,
+            min_wait_usec: 0,
+            timeout: timeout.as_ptr().addr() as u64,
+        });
         let (pointer, size) = match &arg {
             Some(arg) => (&raw const *arg, size_of::<GetEventsArg>()),
             None => (std::ptr::null(), 0),
@@ -169,7 +180,9 @@ impl Backend for Linux {
             flags |= ENTER_GETEVENTS;
         }
         // SAFETY: arg and the timespec that it points to outlive the call; entries' memory is push's contract.
-        let taken = unsafe { libc::syscall(libc::SYS_io_uring_enter, gate.fd, enter.submit, u32::from(enter.wait), flags, pointer, size) };
+        let taken = unsafe {
+            libc::syscall(libc::SYS_io_uring_enter, gate.fd, enter.submit, u32::from(enter.wait), flags, pointer, size)
+        };
         check(taken).map(|taken| taken as u32)
     }
 
@@ -204,7 +217,8 @@ impl Backend for Linux {
 
     fn set_worker_affinity(&mut self, mask: &[u8]) -> SysResult<()> {
         // SAFETY: the kernel only reads the mask's bytes.
-        unsafe { register(self.gate.ring_fd, REGISTER_IOWQ_AFF, mask.as_ptr().cast_mut().cast(), mask.len() as u32) }.map(|_| ())
+        unsafe { register(self.gate.ring_fd, REGISTER_IOWQ_AFF, mask.as_ptr().cast_mut().cast(), mask.len() as u32) }
+            .map(|_| ())
     }
 
     fn close(mut self, bound_here: bool) -> Sentinel {

@@ -82,6 +82,8 @@ pub(crate) trait Backend: Sized + Send {
     fn open(setup: &Setup) -> SysResult<Self>;
     fn info(&self) -> &Info;
     fn gate(&self) -> Self::Gate;
+    /// The ring's descriptor, which a forked child gets a copy of.
+    fn descriptor(&self) -> Option<i32>;
 
     /// Make the calling thread the one that enters.
     fn bind(&mut self) -> SysResult<()>;

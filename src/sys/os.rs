@@ -146,7 +146,14 @@ impl ForkMark {
     pub(crate) fn new() -> SysResult<Self> {
         // SAFETY: a fresh private page, never unmapped, so a reference to it is good for ever.
         unsafe {
-            let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+            let page = libc::mmap(
+                std::ptr::null_mut(),
+                4096,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
             if page == libc::MAP_FAILED {
                 return Err(errno());
             }
@@ -164,9 +171,9 @@ impl ForkMark {
     }
 }
 
-/// Close descriptors that an unwanted result holds.
+/// Close a descriptor that nobody else will: an unwanted result's, or a forked child's copy of a ring's.
 pub(crate) fn close_unwanted(fd: i32) {
-    // SAFETY: the kernel installed fd for an I/O whose result nobody takes, so nobody else knows it.
+    // SAFETY: nobody else knows it: the kernel made it for a result that nobody takes, or the fork did.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
 
