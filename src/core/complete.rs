@@ -66,17 +66,13 @@ impl<B: Backend> State<B> {
 
     /// Bring all completions from the queue into the table; callbacks stay for process.
     pub(super) fn collect(&mut self) -> Result<()> {
-        loop {
-            let next = match self.stalled.take() {
-                Some(cqe) => Some(cqe),
-                None => self.backend.as_mut().and_then(B::next),
-            };
-            let Some(cqe) = next else { return Ok(()) };
+        while let Some(cqe) = self.next_cqe() {
             if let Err(short) = self.store(cqe) {
                 self.stalled = Some(cqe);
                 return Err(short);
             }
         }
+        Ok(())
     }
 
     /// Which I/O a completion is of, and what it means for it.

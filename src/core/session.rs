@@ -194,11 +194,7 @@ impl<'a, B: Backend> Session<'a, B> {
                 return None;
             }
             self.fresh -= 1;
-            let next = match state.stalled.take() {
-                Some(cqe) => Some(cqe),
-                None => state.backend.as_mut().and_then(B::next),
-            };
-            let Some(cqe) = next else {
+            let Some(cqe) = state.next_cqe() else {
                 self.fresh = 0;
                 continue;
             };

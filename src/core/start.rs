@@ -14,8 +14,8 @@ use crate::sys::{Backend, Sqe, os};
 /// What a host asks for.
 pub(crate) struct Start<'a> {
     pub(crate) template: &'a Template,
-    /// The copy of the template's path.
-    pub(crate) path: Option<Storage>,
+    /// What the entry points to: the copy of the template's path, or what the start makes.
+    pub(crate) storage: Option<Storage>,
     pub(crate) to: To,
     pub(crate) callback: Option<HostFn>,
     pub(crate) user_data: usize,
@@ -61,27 +61,18 @@ impl<B: Backend> State<B> {
     /// # Safety
     /// As `Ring::start`.
     #[inline]
-    unsafe fn start(&mut self, start: Start<'_>, me: usize, info: &crate::sys::Info) -> Result<u64> {
+    unsafe fn start(&mut self, mut start: Start<'_>, me: usize, info: &crate::sys::Info) -> Result<u64> {
         self.check_open()?;
         let form = start.template.form().ok_or(Status::EINVAL)?;
         let mut sqe = start.template.sqe;
         if !info.has_op(u32::from(sqe.opcode)) {
             return Err(Status::EOPNOTSUPP);
         }
-        if start.rw_flags != 0 || start.ioprio != 0 {
-            set_rw(&mut sqe, form, &start)?;
-        }
-        if start.is_async {
-            sqe.flags |= sqe_flags::ASYNC;
-        }
-        if start.personality != 0 {
-            sqe.personality = start.personality;
-        }
+        set_extras(&mut sqe, form, &start)?;
         // SAFETY: the caller's duty: the buffer is live.
         let buf = start.template.buf.map(|buf| unsafe { buf.as_ref() });
-        let mut storage = start.path;
         if form != Form::Plain {
-            complete_entry(form, &mut sqe, start.template, buf, &mut storage)?;
+            complete_entry(form, &mut sqe, start.template, buf, &mut start.storage)?;
         }
         self.check_room(me)?;
         if start.timeout_ns > 0 {
@@ -94,7 +85,13 @@ impl<B: Backend> State<B> {
         // From here on nothing fails.
         // SAFETY: with `moves`, the reference is the caller's to give.
         let reference = buf.map(|buf| unsafe { self.reference(buf, start.moves, me) });
-        let io = self.new_io(start.to, start.user_data, start.callback, reference, &sqe);
+        Ok(self.accept(start, me, form, sqe, reference))
+    }
+
+    /// Put the I/O into the table and its entry into the queue; → the handle.
+    #[inline]
+    fn accept(&mut self, start: Start<'_>, me: usize, form: Form, mut sqe: Sqe, buf: Option<BufRef>) -> u64 {
+        let io = self.new_io(start.to, start.user_data, start.callback, buf, &sqe);
         let (slot, io) = self.table.insert(io);
         let handle = io.handle;
         sqe.user_data = handle;
@@ -104,7 +101,7 @@ impl<B: Backend> State<B> {
         if form == Form::Raw && is_multishot(&sqe) {
             io.marks |= marks::MULTISHOT;
         }
-        if let Some(storage) = storage {
+        if let Some(storage) = start.storage {
             sqe.addr = io.storage.insert(storage).address();
         }
         if start.to == To::Nobody {
@@ -124,7 +121,7 @@ impl<B: Backend> State<B> {
         }
         self.counts.started += 1;
         self.counts.high_in_flight = self.counts.high_in_flight.max(self.table.len());
-        Ok(handle)
+        handle
     }
 
     /// See that there is room in the table: max_in_flight, of which a running terminal callback has one slot held back.
@@ -170,14 +167,22 @@ impl<B: Backend> State<B> {
     }
 }
 
-/// RWF_* and priorities are for reads and writes.
-#[cold]
-fn set_rw(sqe: &mut Sqe, form: Form, start: &Start<'_>) -> Result<()> {
-    if form != Form::Transfer {
-        return Err(Status::EINVAL);
+/// What the host has set beside the operation. RWF_* and priorities are for reads and writes.
+#[inline]
+fn set_extras(sqe: &mut Sqe, form: Form, start: &Start<'_>) -> Result<()> {
+    if start.rw_flags != 0 || start.ioprio != 0 {
+        if form != Form::Transfer {
+            return Err(Status::EINVAL);
+        }
+        sqe.op_flags = start.rw_flags;
+        sqe.ioprio = start.ioprio;
     }
-    sqe.op_flags = start.rw_flags;
-    sqe.ioprio = start.ioprio;
+    if start.is_async {
+        sqe.flags |= sqe_flags::ASYNC;
+    }
+    if start.personality != 0 {
+        sqe.personality = start.personality;
+    }
     Ok(())
 }
 

@@ -163,6 +163,15 @@ impl<B: Backend> State<B> {
         if matches!(self.phase, Phase::Open | Phase::Unbound) { Ok(()) } else { Err(Status::CLOSED) }
     }
 
+    /// The next completion entry: the one that memory was short for, or the queue's oldest.
+    #[inline]
+    pub(super) fn next_cqe(&mut self) -> Option<Cqe> {
+        if self.stalled.is_some() {
+            return self.stalled.take();
+        }
+        self.backend.as_mut().and_then(B::next)
+    }
+
     /// Make sure that `enqueue` can't fail.
     #[inline]
     pub(super) fn reserve_entry(&mut self) -> Result<()> {

@@ -74,13 +74,9 @@ impl<B: Backend> Ring<B> {
         loop {
             let mut state = self.lock(me);
             let quiet = state.note_enter(last)?;
-            if enough(&mut state)? {
-                end = end.or(Some(Woken::Enough));
-            }
+            end = if enough(&mut state)? { end.or(Some(Woken::Enough)) } else { end };
             self.tell_waiters();
-            if end.is_none() {
-                end = self.interruption(&state);
-            }
+            end = end.or_else(|| self.interruption(&state));
             let timeout = if end.is_none() { state.time_left(limit) } else { None };
             if timeout == Some(0) {
                 end = Some(Woken::Time);
@@ -112,15 +108,30 @@ impl<B: Backend> Ring<B> {
                     last.taken = count;
                     taken += count;
                 }
-                Err(Errno(libc::EINTR)) => end = end.or(Some(Woken::Signal)),
-                // EBUSY: the completion queue is full, so look there before submitting. EBADR: completions were lost;
-                // which ones shows at close.
-                Err(Errno(libc::EBUSY)) => last.busy = true,
-                Err(Errno(libc::EBADR)) => self.lock(me).lost = true,
-                Err(Errno(libc::ETIME)) => {}
-                Err(short @ Errno(libc::EAGAIN | libc::ENOMEM)) => end = Some(Woken::Refused(short.into())),
-                Err(other) => return Err(other.into()),
+                Err(errno) => end = self.refused(me, errno, &mut last)?.map_or(end, |new| end.or(Some(new))),
             }
+        }
+    }
+
+    /// An enter has failed: what that means for the wait.
+    #[cold]
+    fn refused(&self, me: usize, errno: Errno, last: &mut Last) -> Result<Option<Woken>> {
+        match errno.0 {
+            libc::EINTR => Ok(Some(Woken::Signal)),
+            // Every entry is kept for the next try.
+            libc::EAGAIN | libc::ENOMEM => Ok(Some(Woken::Refused(errno.into()))),
+            libc::ETIME => Ok(None),
+            // The completion queue is full: look there before submitting more.
+            libc::EBUSY => {
+                last.busy = true;
+                Ok(None)
+            }
+            // Completions were lost; which ones shows at close.
+            libc::EBADR => {
+                self.lock(me).lost = true;
+                Ok(None)
+            }
+            _ => Err(errno.into()),
         }
     }
 

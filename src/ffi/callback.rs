@@ -108,14 +108,14 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
         report_misuse("paluring_io_start", "the operation's buffer");
         return Err(EINVAL);
     }
-    let path = match template.host_path() {
+    let storage = match template.host_path() {
         None => None,
         // SAFETY: host: a path ends with a zero.
         Some(path) => Some(copied(unsafe { CStr::from_ptr(path as *const c_char) }.to_bytes_with_nul())?),
     };
     let start = Start {
         template,
-        path,
+        storage,
         to,
         callback,
         user_data: op.user_data,

@@ -8,6 +8,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// Have the next call on a ring panic inside.
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
+#[allow(unreachable_pub)]
 pub extern "C" fn paluring_test_panic_next() {
     ASKED.store(true, Ordering::Relaxed);
 }
