@@ -282,7 +282,7 @@ static bool open_target(struct copy *copy) {
 static bool copy_blocks(struct copy *copy) {
     if (copy->block > align_up(copy->size)) copy->block = align_up(copy->size);
     copy->slots = calloc(copy->depth, sizeof *copy->slots);
-    if (copy->slots == NULL) return fail(copy, -ENOMEM, "cannot copy '%s'", copy->source);
+    if (copy->slots == NULL) return fail(copy, -errno, "cannot copy '%s'", copy->source);
     for (unsigned i = 0; i < copy->depth && copy->next < copy->size && !copy->failed; i++) {
         struct slot *slot = &copy->slots[i];
         slot->copy = copy;
@@ -290,9 +290,10 @@ static bool copy_blocks(struct copy *copy) {
         if (status < 0) return fail(copy, status, "cannot copy '%s'", copy->source);
         start_next_block(slot);
     }
-    /* Half of them at a time: fewer wake-ups, and the kernel has the other half to go on with. */
     while (copy->busy > 0 && !copy->failed && !interrupted) {
-        int32_t status = paluring_ring_run(copy->ring, (copy->busy + 1) / 2, copy->progress ? 100000000 : -1);
+        /* Through the page cache half of them at a time: fewer wake-ups, and the kernel goes on with the rest. */
+        uint32_t min = copy->direct ? 1 : (copy->busy + 1) / 2;
+        int32_t status = paluring_ring_run(copy->ring, min, copy->progress ? 100000000 : -1);
         if (status < 0) return fail(copy, status, "cannot copy '%s'", copy->source);
         show_progress(copy);
     }

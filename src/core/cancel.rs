@@ -72,7 +72,6 @@ impl<B: Backend> State<B> {
     /// Have one unfinished I/O cancelled: here, if its entry still waits for room; else by the kernel. One entry for
     /// each I/O and enter at most; asking again later is worth it, since a request that is just being retried escapes.
     pub(super) fn ask_cancel(&mut self, slot: u32) -> Result<()> {
-        let now = self.counts.enters as u32 | 1;
         let Some(io) = self.table.get(slot) else { return Ok(()) };
         let (state, handle) = (io.state, io.handle);
         match state {
@@ -82,9 +81,12 @@ impl<B: Backend> State<B> {
                 self.finish(slot, Status::ECANCELED.code(), 0, 0);
                 Ok(())
             }
-            At::Kernel if io.cancel_enter == now => Ok(()),
             At::Kernel => {
-                io.cancel_enter = now;
+                let now = self.counts.enters as u32 | 1;
+                let Some(side) = self.table.side(slot) else { return Ok(()) };
+                if std::mem::replace(&mut side.cancel_enter, now) == now {
+                    return Ok(());
+                }
                 let cancel = Sqe { opcode: entry::op::ASYNC_CANCEL, fd: -1, addr: handle, ..Sqe::default() };
                 self.enqueue_own(Kind::Cancel, cancel)
             }
@@ -151,7 +153,8 @@ impl<B: Backend> State<B> {
         let user_data = io.user_data;
         let (is_done, is_multishot) = (io.state == At::Done, io.is(marks::MULTISHOT));
         io.marks |= marks::DROPPED;
-        let waiting = io.events.take().map_or(0, |events| events.len() as u32) + u32::from(is_done);
+        let events = self.table.old_side(slot).map_or(0, |side| std::mem::take(&mut side.events).len() as u32);
+        let waiting = events + u32::from(is_done);
         self.counts.done -= waiting;
         self.counts.dropped += 1;
         self.call_ready(slot, Status::DROPPED.code());

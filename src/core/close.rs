@@ -49,6 +49,7 @@ impl<B: Backend> Ring<B> {
         }
         if state.driver == me {
             state.close_request = Some(limit);
+            state.attention = true;
             state.phase = Phase::Closing;
             return Ok(None);
         }
@@ -195,8 +196,9 @@ impl<B: Backend> State<B> {
         let mut from = 0;
         while let Some(slot) = self.table.next_slot(from, |io| io.state != At::Done) {
             from = slot + 1;
+            let storage = self.table.old_side(slot).and_then(|side| side.storage.take());
             let Some(io) = self.table.get(slot) else { continue };
-            let pair = (io.buf.take(), io.storage.take());
+            let pair = (io.buf.take(), storage);
             io.marks &= !(marks::TIMED_OUT | marks::MOVED);
             closing.bytes += pair.0.as_ref().map_or(0, |buf| buf.len() as u64);
             match &mut held {

@@ -5,11 +5,10 @@
 //! F_MORE, and not before. A completion acts only if its kind, generation and the I/O's state fit; others are counted.
 
 use super::Result;
-use super::session::Delivery;
+use super::buf::BufRef;
+use super::session::{Delivery, Out};
 use super::state::{Phase, Ready, State};
-use super::table::{
-    Completion, Discarded, Io, Kind, State as At, To, completion_flags, generation_of, marks, remember,
-};
+use super::table::{Completion, Discarded, Gone, Io, Kind, State as At, To, completion_flags, generation_of, marks};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe};
 
@@ -26,21 +25,35 @@ enum Meaning {
 impl<B: Backend> State<B> {
     /// Take one completion out of the queue and hand out what it brings at once, if it is for a callback or nobody.
     /// Else it is put where its taker will find it.
-    #[inline]
-    pub(super) fn retire(&mut self, cqe: Cqe) -> Result<Option<Delivery>> {
+    #[inline(always)]
+    pub(super) fn retire(&mut self, cqe: Cqe, out: &Out) -> Result<Option<Delivery>> {
+        // A plain I/O's only completion: one look, one removal.
+        if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 && cqe.result != -libc::ECANCELED {
+            if let Some(io) = self.table.remove_plain(cqe.user_data) {
+                self.held_back = 1;
+                self.counts.finished += 1;
+                return Ok(Some(complete(io, cqe.result, translate(cqe.flags), 0, out)));
+            }
+        }
+        self.retire_special(cqe, out)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retire_special(&mut self, cqe: Cqe, out: &Out) -> Result<Option<Delivery>> {
         let Some((slot, meaning)) = self.understand(cqe) else { return Ok(None) };
         let Some(io) = self.table.get(slot) else { return Ok(None) };
         match meaning {
             Meaning::Noted => Ok(None),
             Meaning::Last { result, flags, extra } => {
                 if io.to == To::Callback && io.marks & (marks::DROPPED | marks::LISTED) == 0 {
-                    return Ok(self.finish_now(slot, result, flags, extra));
+                    return Ok(self.finish_now(slot, result, flags, extra, out));
                 }
                 self.finish(slot, result, flags, extra);
                 Ok(None)
             }
             Meaning::Event if io.is_unwanted() => Ok(unwanted_event(io, cqe)),
-            Meaning::Event if io.to == To::Callback && !io.is(marks::LISTED) => Ok(Some(event_delivery(io, cqe))),
+            Meaning::Event if io.to == To::Callback && !io.is(marks::LISTED) => Ok(Some(event_delivery(io, cqe, out))),
             Meaning::Event => self.keep_event(slot, cqe).map(|()| None),
         }
     }
@@ -137,16 +150,17 @@ impl<B: Backend> State<B> {
     }
 
     /// The last completion of an I/O with a callback: its slot is free again before the callback runs.
-    #[inline]
-    fn finish_now(&mut self, slot: u32, result: i32, flags: u32, extra: u64) -> Option<Delivery> {
+    fn finish_now(&mut self, slot: u32, result: i32, flags: u32, extra: u64, out: &Out) -> Option<Delivery> {
         if self.table.get(slot)?.deadline != super::deadlines::NONE {
             self.set_deadline(slot, None);
         }
-        let io = self.table.remove(slot)?;
+        let Gone { io, side } = self.table.remove(slot)?;
         self.held_back = 1;
         let (result, marked) = outcome(&io, result);
         self.count_finished(result, marked);
-        Some(complete(io, result, marked | translate(flags), extra))
+        // Storage is the library's own memory: no function of the host runs with it.
+        drop(side);
+        Some(complete(io, result, marked | translate(flags), extra, out))
     }
 
     /// The last completion of an I/O whose taker comes later, or never.
@@ -158,14 +172,19 @@ impl<B: Backend> State<B> {
         io.state = At::Done;
         io.result = result;
         io.flags = marked | translate(flags);
-        io.extra = extra;
         let (to, listed, unwanted) = (io.to, io.is(marks::LISTED), io.is_unwanted());
+        if extra != 0 {
+            if let Some(side) = self.table.side(slot) {
+                side.extra = extra;
+            }
+        }
         self.counts.queued -= u32::from(was_queued);
         self.count_finished(result, marked);
         if unwanted {
             self.counts.unwanted -= 1;
             self.counts.detached_failed += u64::from(to == To::Nobody && result < 0);
             if !listed {
+                self.attention = true;
                 self.table.push(&mut self.trash, slot);
             }
             return;
@@ -179,6 +198,7 @@ impl<B: Backend> State<B> {
     fn announce(&mut self, slot: u32, to: To, listed: bool) {
         match to {
             To::Callback if !listed => {
+                self.attention = true;
                 self.counts.callbacks += 1;
                 self.table.push(&mut self.callbacks, slot);
             }
@@ -195,13 +215,18 @@ impl<B: Backend> State<B> {
     pub(super) fn call_ready(&mut self, slot: u32, status: i32) {
         let Some(io) = self.table.get(slot).filter(|io| io.to == To::Kept) else { return };
         if let Some(function) = io.notify.take() {
-            self.ready.push_back(Ready { function, user_data: io.notify_data, status });
+            let user_data = self.table.old_side(slot).map_or(0, |side| side.notify_data);
+            self.attention = true;
+            self.ready.push_back(Ready { function, user_data, status });
         }
     }
 
     fn keep_event(&mut self, slot: u32, cqe: Cqe) -> Result<()> {
+        if let Some(side) = self.table.side(slot) {
+            side.events.try_reserve(1)?;
+            side.events.push_back(cqe);
+        }
         let Some(io) = self.table.get(slot) else { return Ok(()) };
-        remember(io, cqe)?;
         let (to, listed) = (io.to, io.is(marks::LISTED));
         self.counts.done += 1;
         self.counts.announced += 1;
@@ -219,28 +244,27 @@ impl<B: Backend> State<B> {
     }
 
     /// The oldest that is due to a callback: an event, or the end.
-    pub(super) fn next_callback(&mut self) -> Option<Delivery> {
+    pub(super) fn next_callback(&mut self, out: &Out) -> Option<Delivery> {
         loop {
             let slot = self.table.pop(&mut self.callbacks)?;
             self.counts.callbacks -= 1;
-            let io = self.table.get(slot)?;
-            if io.is(marks::DROPPED) {
+            if self.table.get(slot)?.is(marks::DROPPED) {
                 self.remove_husk(slot);
                 continue;
             }
             self.counts.done -= 1;
-            if let Some(event) = io.events.as_mut().and_then(|events| events.pop_front()) {
-                let delivery = event_delivery(io, event);
-                if has_more(io) {
+            if let Some(event) = self.next_event(slot) {
+                let delivery = event_delivery(self.table.get(slot)?, event, out);
+                if self.has_more(slot) {
                     self.counts.callbacks += 1;
                     self.table.push(&mut self.callbacks, slot);
                 }
                 return Some(delivery);
             }
-            let io = self.table.remove(slot)?;
+            let Gone { io, side } = self.table.remove(slot)?;
             self.held_back = 1;
-            let (result, flags, extra) = (io.result, io.flags, io.extra);
-            return Some(complete(io, result, flags, extra));
+            let (result, flags, extra) = (io.result, io.flags, side.map_or(0, |side| side.extra));
+            return Some(complete(io, result, flags, extra, out));
         }
     }
 
@@ -254,11 +278,7 @@ impl<B: Backend> State<B> {
                 continue;
             }
             let taken = self.take(slot);
-            if self
-                .table
-                .get(slot)
-                .is_some_and(|io| taken.as_ref().is_some_and(|taken| taken.io == io.handle) && has_more(io))
-            {
+            if taken.as_ref().is_some_and(|taken| taken.flags & completion_flags::MORE != 0) && self.has_more(slot) {
                 self.counts.reapable += 1;
                 self.table.push(&mut self.reapable, slot);
             }
@@ -270,19 +290,38 @@ impl<B: Backend> State<B> {
 
     /// Take what a kept or queued I/O has to deliver: its oldest event, or its end.
     pub(super) fn take(&mut self, slot: u32) -> Option<Completion> {
-        let io = self.table.get(slot)?;
-        if let Some(event) = io.events.as_mut().and_then(|events| events.pop_front()) {
+        if let Some(event) = self.next_event(slot) {
             self.counts.done -= 1;
-            return Some(event_completion(io, event));
+            return Some(event_completion(self.table.get(slot)?, event));
         }
-        if io.state != At::Done {
+        if self.table.get(slot)?.state != At::Done {
             return None;
         }
         self.counts.done -= 1;
-        let mut io = self.table.remove(slot)?;
-        let (result, flags, extra) = (io.result, io.flags, io.extra);
+        let extra = self.table.old_side(slot).map_or(0, |side| side.extra);
+        let io = self.table.get(slot)?;
         let moved = if io.is(marks::MOVED) { io.buf.take() } else { None };
-        Some(Completion { io: io.handle, user_data: io.user_data, buf: moved, extra, result, flags, opcode: io.opcode })
+        let taken = Completion { extra, ..completion(io, moved, io.result, io.flags) };
+        if io.buf.is_some() {
+            // A buffer that doesn't go back is let go of outside the lock.
+            io.handle = 0;
+            io.result = -1;
+            io.marks |= marks::DROPPED;
+            self.attention = true;
+            self.table.push(&mut self.trash, slot);
+        } else {
+            drop(self.table.remove(slot));
+        }
+        Some(taken)
+    }
+
+    fn next_event(&mut self, slot: u32) -> Option<Cqe> {
+        self.table.old_side(slot)?.events.pop_front()
+    }
+
+    fn has_more(&mut self, slot: u32) -> bool {
+        self.table.get(slot).is_some_and(|io| io.state == At::Done)
+            || self.table.old_side(slot).is_some_and(|side| !side.events.is_empty())
     }
 
     /// The oldest whose result nobody takes.
@@ -295,7 +334,10 @@ impl<B: Backend> State<B> {
     pub(super) fn remove_husk(&mut self, slot: u32) {
         match self.table.get(slot) {
             Some(io) if io.state == At::Done && io.holds_nothing() => drop(self.table.remove(slot)),
-            Some(io) if io.state == At::Done => self.table.push(&mut self.trash, slot),
+            Some(io) if io.state == At::Done => {
+                self.attention = true;
+                self.table.push(&mut self.trash, slot);
+            }
             _ => {}
         }
     }
@@ -315,10 +357,6 @@ fn special(io: &mut Io, cqe: Cqe) -> Meaning {
         return Meaning::Noted;
     }
     Meaning::Event
-}
-
-fn has_more(io: &Io) -> bool {
-    io.state == At::Done || io.events.as_ref().is_some_and(|events| !events.is_empty())
 }
 
 fn unwanted_event(io: &Io, cqe: Cqe) -> Option<Delivery> {
@@ -349,29 +387,34 @@ fn translate(flags: u32) -> u32 {
     if flags & cqe_flags::SOCK_NONEMPTY != 0 { completion_flags::SOCK_NONEMPTY } else { 0 }
 }
 
-#[inline]
-fn complete(io: Io, result: i32, flags: u32, extra: u64) -> Delivery {
-    let Io { handle, user_data, notify, buf, storage, opcode, .. } = io;
-    drop(storage);
-    Delivery::Complete {
-        callback: notify,
-        completion: Completion { io: handle, user_data, buf, extra, result, flags, opcode },
+fn completion(io: &Io, buf: Option<BufRef>, result: i32, flags: u32) -> Completion {
+    Completion {
+        io: io.handle,
+        user_data: io.user_data,
+        buf,
+        extra: 0,
+        result,
+        flags,
+        opcode: io.opcode.into(),
+        reserved0: 0,
+        reserved: [0; 2],
     }
+}
+
+#[inline(always)]
+fn complete(io: Io, result: i32, flags: u32, extra: u64, out: &Out) -> Delivery {
+    let Io { handle, user_data, notify, buf, opcode, .. } = io;
+    out.put(handle, user_data, opcode, result, flags, extra, buf);
+    Delivery::Complete(notify)
 }
 
 /// An event is lent no buffer: the I/O goes on and keeps its own.
 fn event_completion(io: &Io, event: Cqe) -> Completion {
-    Completion {
-        io: io.handle,
-        user_data: io.user_data,
-        buf: None,
-        extra: 0,
-        result: event.result,
-        flags: completion_flags::MORE | translate(event.flags),
-        opcode: io.opcode,
-    }
+    completion(io, None, event.result, completion_flags::MORE | translate(event.flags))
 }
 
-fn event_delivery(io: &Io, event: Cqe) -> Delivery {
-    Delivery::Complete { callback: io.notify, completion: event_completion(io, event) }
+fn event_delivery(io: &Io, event: Cqe, out: &Out) -> Delivery {
+    let flags = completion_flags::MORE | translate(event.flags);
+    out.put(io.handle, io.user_data, io.opcode, event.result, flags, 0, None);
+    Delivery::Complete(io.notify)
 }

@@ -9,7 +9,7 @@ use super::ring::Ring;
 use super::state::{Counts, Phase, State, Workers};
 use super::table::{Io, State as At, To, marks};
 use super::{Result, Status, quarantine};
-use crate::sys::{Backend, Errno, Info, fallback, os};
+use crate::sys::{Backend, Info, fallback, os};
 
 /// Not told by the backend: the owner's calls use a lock.
 const FALLBACK_LOCK: u32 = 32;
@@ -102,12 +102,8 @@ impl<B: Backend> Ring<B> {
 
     /// Limits for the driver's thread; 0 = unchanged.
     pub(crate) fn set_worker_limits(&self, bounded: u32, unbounded: u32) -> Result<()> {
-        let limits = [bounded, unbounded];
-        self.with_workers(|state, bound| {
-            if bound {
-                return Ok(state.backend()?.set_worker_limits(limits)?);
-            }
-            state.workers.get_or_insert_default().limits = Some(limits);
+        self.with_workers(|workers| {
+            workers.limits = Some([bounded, unbounded]);
             Ok(())
         })
     }
@@ -116,21 +112,15 @@ impl<B: Backend> Ring<B> {
     pub(crate) fn set_worker_affinity(&self, mask: &[u8]) -> Result<()> {
         let mut kept = try_vec(mask.len())?;
         kept.extend_from_slice(mask);
-        self.with_workers(|state, bound| {
-            if bound {
-                match state.backend()?.set_worker_affinity(&kept) {
-                    // EINVAL also before the thread's first submission: tried again then.
-                    Err(Errno(libc::EINVAL)) if state.counts.enters == 0 => {}
-                    result => return Ok(result?),
-                }
-            }
-            state.workers.get_or_insert_default().affinity = Some(kept);
+        self.with_workers(|workers| {
+            workers.affinity = Some(kept);
             Ok(())
         })
     }
 
-    /// Anyone before the ring is bound, then its owner; on a SHARED ring anyone.
-    fn with_workers(&self, set: impl FnOnce(&mut State<B>, bool) -> Result<()>) -> Result<()> {
+    /// Anyone before the ring is bound, then its owner; on a SHARED ring anyone, for the calling thread. What is set before
+    /// the bind takes effect with it, before any worker is made.
+    fn with_workers(&self, set: impl FnOnce(&mut Workers) -> Result<()>) -> Result<()> {
         let me = os::thread_id();
         let mut state = self.lock(me);
         state.check_open()?;
@@ -138,21 +128,26 @@ impl<B: Backend> Ring<B> {
         if bound && self.options.mode == Mode::Owner && self.owner() != me {
             return Err(Status::WRONG_THREAD);
         }
-        set(&mut state, bound)
+        set(&mut state.workers)?;
+        if bound { state.apply_workers() } else { Ok(()) }
     }
 }
 
 impl<B: Backend> State<B> {
-    /// After the driver's first submission: what was set before it. Nobody waits for the result.
-    pub(super) fn apply_workers(&mut self) {
-        let Some(Workers { limits, affinity }) = self.workers.take() else { return };
-        let Ok(backend) = self.backend() else { return };
+    /// Tell the kernel what was set, on the thread that drives.
+    pub(super) fn apply_workers(&mut self) -> Result<()> {
+        let Workers { limits, affinity } = std::mem::take(&mut self.workers);
+        let backend = self.backend()?;
+        if limits.is_some() || affinity.is_some() {
+            backend.introduce_thread()?;
+        }
         if let Some(limits) = limits {
-            let _ = backend.set_worker_limits(limits);
+            backend.set_worker_limits(limits)?;
         }
         if let Some(affinity) = affinity {
-            let _ = backend.set_worker_affinity(&affinity);
+            backend.set_worker_affinity(&affinity)?;
         }
+        Ok(())
     }
 }
 

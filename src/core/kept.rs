@@ -2,7 +2,7 @@
 //! Completions without callbacks: polled, waited for, reaped.
 
 use super::ring::{Ring, TurnEnd};
-use super::state::{Phase, Ready, State};
+use super::state::{Phase, State};
 use super::table::{Completion, HostFn, To};
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
@@ -33,7 +33,10 @@ impl<B: Backend> Ring<B> {
             state.take_kept(io).transpose()
         };
         let driver = match self.begin_in_turn(&mut limit, look)? {
-            TurnEnd::Found(taken) => return Ok(taken),
+            TurnEnd::Found(taken) => {
+                self.empty_trash(os::thread_id());
+                return Ok(taken);
+            }
             TurnEnd::Time => return Err(Status::ETIME),
             TurnEnd::Driver(driver) => driver,
         };
@@ -83,6 +86,8 @@ impl<B: Backend> Ring<B> {
             let mut state = self.lock(me);
             if state.phase == Phase::Closed {
                 let taken = take(&mut state);
+                drop(state);
+                self.empty_trash(me);
                 return if taken > 0 { Ok(taken as i32) } else { Err(Status::CLOSED) };
             }
         }
@@ -90,8 +95,15 @@ impl<B: Backend> Ring<B> {
             .begin_in_turn(&mut limit, |state| Some(take(state)).filter(|taken| min > 0 && *taken >= min).map(Ok))?
         {
             TurnEnd::Driver(driver) => driver,
-            TurnEnd::Found(taken) => return Ok(taken as i32),
-            TurnEnd::Time => return Ok(take(&mut self.lock(me)) as i32),
+            TurnEnd::Found(taken) => {
+                self.empty_trash(me);
+                return Ok(taken as i32);
+            }
+            TurnEnd::Time => {
+                let taken = take(&mut self.lock(me));
+                self.empty_trash(me);
+                return Ok(taken as i32);
+            }
         };
         let waited = self.wait_for(me, &mut limit, |state| {
             state.collect()?;
@@ -185,14 +197,13 @@ impl<B: Backend> State<B> {
         if self.ready.capacity() < room + self.ready.len() && ready.is_some() {
             self.ready.try_reserve(room)?;
         }
-        let (_, io) = self.table.find(io)?;
-        let old = io.notify.take().map(|function| (function, io.notify_data));
-        if let Some((function, user_data)) = ready {
-            io.notify = Some(function);
-            io.notify_data = user_data;
-        }
-        if let Some((function, user_data)) = old {
-            self.ready.push_back(Ready { function, user_data, status: Status::DROPPED.code() });
+        let (slot, _) = self.table.find(io)?;
+        self.call_ready(slot, Status::DROPPED.code());
+        if let (Some((function, user_data)), Some(side)) = (ready, self.table.side(slot)) {
+            side.notify_data = user_data;
+            if let Some(io) = self.table.get(slot) {
+                io.notify = Some(function);
+            }
         }
         Ok(())
     }

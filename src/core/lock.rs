@@ -15,7 +15,7 @@
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
@@ -64,7 +64,8 @@ impl<T> OwnerLock<T> {
     pub(super) fn lock(&self, me: usize) -> Guard<'_, T> {
         if self.bias.load(Ordering::Relaxed) == me {
             self.inside.store(true, Ordering::Relaxed);
-            self.barrier.light();
+            // There is a bias only where the barrier is expedited: see `grant`.
+            compiler_fence(Ordering::SeqCst);
             if self.bias.load(Ordering::Relaxed) == me {
                 return Guard { lock: self, biased: true };
             }

@@ -34,8 +34,8 @@ mod wake;
 
 pub(crate) use buf::{Buf, BufRef};
 pub(crate) use open::{Mode, Options};
-pub(crate) use session::{Delivery, Lent, Step};
-pub(crate) use start::Start;
+pub(crate) use session::{Delivery, Lent, Out, Step};
+pub(crate) use start::{Extras, Start};
 pub(crate) use status::Status;
 pub(crate) use table::{Completion, To, copied};
 pub(crate) use wait::Limit;

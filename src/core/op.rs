@@ -48,12 +48,12 @@ pub(crate) struct Template {
     pub(super) buf_offset: usize,
     /// Bytes that the kernel may write into the buffer, for forms that don't say it in the entry.
     pub(super) out_len: u32,
-    magic: [u8; 3],
-    form: u8,
+    /// MAGIC and the form.
+    tag: u32,
 }
 
 const _: () = assert!(size_of::<Template>() == 88);
-const MAGIC: [u8; 3] = *b"plr";
+const MAGIC: u32 = 0x706c_7200;
 
 /// The most that the kernel transfers at once (MAX_RW_COUNT with 4 KiB pages).
 pub(super) const MOST: usize = 0x7fff_f000;
@@ -62,7 +62,7 @@ impl Template {
     #[inline]
     pub(crate) fn new(opcode: u8, fd: i32, form: Form) -> Self {
         let sqe = Sqe { opcode, fd, ..Sqe::default() };
-        Self { sqe, buf: None, buf_offset: 0, out_len: 0, magic: MAGIC, form: form as u8 }
+        Self { sqe, buf: None, buf_offset: 0, out_len: 0, tag: MAGIC | form as u32 }
     }
 
     pub(crate) fn refused() -> Self {
@@ -144,24 +144,38 @@ impl Template {
     }
 
     /// `None`: no constructor has set it, or one has refused.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn form(&self) -> Option<Form> {
-        if self.magic != MAGIC {
-            return None;
+        const PLAIN: u32 = MAGIC | Form::Plain as u32;
+        const TRANSFER: u32 = MAGIC | Form::Transfer as u32;
+        match self.tag {
+            PLAIN => Some(Form::Plain),
+            TRANSFER => Some(Form::Transfer),
+            other => Self::rare_form(other),
         }
-        const FORMS: [Form; 7] =
-            [Form::Plain, Form::Transfer, Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw];
-        FORMS.get(usize::from(self.form).wrapping_sub(Form::Plain as usize)).copied()
+    }
+
+    /// A start need not copy anything for it.
+    #[inline(always)]
+    pub(crate) fn is_simple(&self) -> bool {
+        matches!(self.form(), Some(Form::Plain | Form::Transfer))
+    }
+
+    #[cold]
+    fn rare_form(tag: u32) -> Option<Form> {
+        [Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw]
+            .into_iter()
+            .find(|form| tag == MAGIC | *form as u32)
     }
 
     /// The buffer that a constructor was given, if one has set this at all.
     #[inline]
     pub(crate) fn buf(&self) -> Option<NonNull<Buf>> {
-        if self.magic == MAGIC { self.buf } else { None }
+        if self.tag & !0xff == MAGIC { self.buf } else { None }
     }
 
     /// The path that a start must copy.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn host_path(&self) -> Option<usize> {
         matches!(self.form(), Some(Form::Path | Form::PathAndBuf)).then_some(self.sqe.addr as usize)
     }

@@ -183,6 +183,8 @@ impl<B: Backend> Ring<B> {
     fn bind(&self, state: &mut Guard<'_, State<B>>, me: usize) -> Result<()> {
         state.backend()?.bind()?;
         state.phase = Phase::Open;
+        // Nobody waits for what these settings give; a mask that the kernel refuses leaves the workers as they were.
+        let _ = state.apply_workers();
         state.arm_wake();
         self.seat.take(me);
         OwnerLock::grant(state, me);
@@ -316,7 +318,6 @@ impl<B: Backend> Drop for Driver<'_, B> {
     fn drop(&mut self) {
         let mut state = self.ring.lock(self.me);
         state.driver = 0;
-        state.calling = false;
         state.held_back = 0;
         state.lent = std::ptr::null();
         drop(state);
@@ -343,6 +344,7 @@ impl<B: Backend> Ring<B> {
         if matches!(state.phase, Phase::Open | Phase::Unbound) {
             state.phase = Phase::Closing;
             state.close_request = Some(Limit::Within(0));
+            state.attention = true;
         }
         self.deferred.store(true, Ordering::Relaxed);
         true

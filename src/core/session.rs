@@ -9,26 +9,70 @@
 //! | drain | whatever comes | nothing is unfinished |
 //! | close | whatever comes | nothing is unfinished, or time is over and the rest is orphaned |
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::buf::{Buf, BufRef};
+use super::lock::Guard;
 use super::ring::{Driver, Ring, TurnEnd};
 use super::state::{Ready, State};
-use super::table::{Completion, Discarded, HostFn};
+use super::table::{Completion, HostFn};
 use super::wait::{Limit, Woken, settle};
 use super::{Result, Status};
 use crate::sys::Backend;
 
 /// One thing for the host, to be done outside the lock.
 pub(crate) enum Delivery {
-    Complete {
-        callback: Option<HostFn>,
-        completion: Completion,
-    },
+    /// A completion, in the session's `out`.
+    Complete(Option<HostFn>),
     Ready(Ready),
-    /// To be dropped.
-    Discard(Discarded),
+}
+
+/// The completion that is given out, in the place that the callback sees, and the buffer that it is lent.
+pub(crate) struct Out {
+    completion: UnsafeCell<MaybeUninit<Completion>>,
+    lent: Lent,
+}
+
+impl Out {
+    fn new() -> Self {
+        Self { completion: UnsafeCell::new(MaybeUninit::uninit()), lent: Lent::default() }
+    }
+
+    /// The host may change the bytes there: they are written anew each time, and never read back.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn put(
+        &self,
+        io: u64,
+        user_data: usize,
+        opcode: u8,
+        result: i32,
+        flags: u32,
+        extra: u64,
+        buf: Option<BufRef>,
+    ) {
+        self.lent.lend(buf.as_ref().map(|buf| NonNull::from(&**buf)));
+        let place = self.place();
+        let reserved = [place.addr() as u64, (&raw const self.lent).addr() as u64];
+        let opcode = opcode.into();
+        let completion = Completion { io, user_data, buf, extra, result, flags, opcode, reserved0: 0, reserved };
+        // SAFETY: the place is this value's; no callback that knows it is running.
+        unsafe { place.write(completion) };
+    }
+
+    /// What the callback gets, with its user_data.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> *mut Completion {
+        self.completion.get().cast()
+    }
+
+    /// After the callback: what nobody took is released.
+    #[inline(always)]
+    pub(crate) fn end(&self) {
+        self.lent.end();
+    }
 }
 
 /// What a session does next.
@@ -47,13 +91,11 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
-    /// Lend `buf` to the callback that runs next.
-    #[inline]
-    pub(crate) fn lend(&self, buf: Option<BufRef>) -> Option<NonNull<Buf>> {
-        let buf = buf.map(BufRef::into_raw);
+    /// Lend a buffer to the callback that runs next: the reference that its completion holds is this value's.
+    #[inline(always)]
+    fn lend(&self, buf: Option<NonNull<Buf>>) {
         self.buf.set(buf);
         self.owned.set(buf.is_some());
-        buf
     }
 
     /// Pass the reference on to a new I/O, if it is of `buf` and still here.
@@ -81,8 +123,8 @@ impl Lent {
     }
 
     /// After the callback: what nobody took is released.
-    #[inline]
-    pub(crate) fn end(&self) {
+    #[inline(always)]
+    fn end(&self) {
         if self.owned.replace(false) {
             // SAFETY: `lend` put this one reference here.
             drop(self.buf.take().map(|buf| unsafe { BufRef::from_raw(buf) }));
@@ -101,7 +143,7 @@ pub(crate) struct Session<'a, B: Backend> {
     driver: Driver<'a, B>,
     ring: &'a Ring<B>,
     kind: Kind,
-    pub(crate) lent: Lent,
+    pub(crate) out: Out,
     /// Completions, and leftover callbacks, that were there on entry and have not been looked at.
     fresh: u32,
     leftover: u32,
@@ -146,7 +188,7 @@ impl<'a, B: Backend> Session<'a, B> {
             driver,
             ring,
             kind,
-            lent: Lent::default(),
+            out: Out::new(),
             fresh: 0,
             leftover: 0,
             budget,
@@ -157,13 +199,18 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     /// The next delivery, or the end. The one before has been done.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Step {
         if self.started {
             if let Some(delivery) = self.next_delivery() {
                 return Step::Deliver(delivery);
             }
         }
+        self.next_round()
+    }
+
+    #[inline(never)]
+    fn next_round(&mut self) -> Step {
         loop {
             match self.advance() {
                 Ok(Some(count)) => return Step::End(Ok(count)),
@@ -176,61 +223,72 @@ impl<'a, B: Backend> Session<'a, B> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_delivery(&mut self) -> Option<Delivery> {
         let mut state = self.ring.lock(self.driver.me);
-        state.calling = false;
         state.held_back = 0;
-        if state.close_request.is_some() {
-            return None;
-        }
-        let delivery = loop {
-            if state.has_due() {
+        loop {
+            if state.attention {
+                state = self.let_go_of_trash(state);
                 if let Some(due) = self.next_due(&mut state) {
-                    break due;
+                    return Some(due);
+                }
+                if state.close_request.is_some() {
+                    return None;
                 }
             }
             if self.fresh == 0 || self.delivered >= self.budget {
-                return None;
+                break;
             }
             self.fresh -= 1;
-            let Some(cqe) = state.next_cqe() else {
-                self.fresh = 0;
-                continue;
-            };
-            match state.retire(cqe) {
-                Ok(Some(delivery)) => break delivery,
+            let Some(cqe) = state.next_cqe() else { break };
+            match state.retire(cqe, &self.out) {
+                Ok(Some(delivery)) => {
+                    self.delivered += 1;
+                    state.lent = &raw const self.out.lent;
+                    return Some(delivery);
+                }
                 Ok(None) => {}
                 Err(_) => {
                     state.stalled = Some(cqe);
-                    self.fresh = 0;
+                    break;
                 }
             }
-        };
-        state.calling = true;
-        if matches!(delivery, Delivery::Complete { .. }) {
-            state.lent = &raw const self.lent;
-            self.delivered += 1;
-        } else {
-            state.lent = std::ptr::null();
         }
-        Some(delivery)
+        self.fresh = if self.delivered < self.budget { 0 } else { self.fresh };
+        state.lent = std::ptr::null();
+        None
+    }
+
+    /// Outside the lock, release functions may run.
+    #[cold]
+    #[inline(never)]
+    fn let_go_of_trash(&self, state: Guard<'a, State<B>>) -> Guard<'a, State<B>> {
+        drop(state);
+        self.ring.empty_trash(self.driver.me);
+        self.ring.lock(self.driver.me)
     }
 
     /// What earlier calls left, and what is due besides callbacks.
     #[cold]
+    #[inline(never)]
     fn next_due(&mut self, state: &mut State<B>) -> Option<Delivery> {
-        if let Some(discarded) = state.next_trash() {
-            return Some(Delivery::Discard(discarded));
+        state.lent = std::ptr::null();
+        if state.close_request.is_some() {
+            return None;
         }
         if let Some(ready) = state.ready.pop_front() {
             return Some(Delivery::Ready(ready));
         }
+        state.attention = state.has_due();
         if self.leftover == 0 || self.delivered >= self.budget {
             return None;
         }
         self.leftover -= 1;
-        state.next_callback()
+        let delivery = state.next_callback(&self.out)?;
+        self.delivered += 1;
+        state.lent = &raw const self.out.lent;
+        Some(delivery)
     }
 
     /// Between rounds of deliveries: begin, wait, or end with a count.

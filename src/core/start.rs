@@ -3,22 +3,27 @@
 
 use super::alloc::try_vec;
 use super::buf::{Buf, BufRef};
+use super::deadlines;
 use super::op::{Form, MOST, Template, is_multishot};
 use super::ring::Ring;
 use super::state::State;
-use super::table::{Boxed, HostFn, State as At, Storage, TimeSpec, To, marks};
+use super::table::{Boxed, HostFn, Io, NO_SLOT, State as At, Storage, TimeSpec, To, marks};
 use super::{Result, Status};
 use crate::sys::entry::{op, sqe_flags};
-use crate::sys::{Backend, Sqe, os};
+use crate::sys::{Backend, Info, Sqe, os};
 
 /// What a host asks for.
 pub(crate) struct Start<'a> {
     pub(crate) template: &'a Template,
-    /// What the entry points to: the copy of the template's path, or what the start makes.
-    pub(crate) storage: Option<Storage>,
     pub(crate) to: To,
     pub(crate) callback: Option<HostFn>,
     pub(crate) user_data: usize,
+}
+
+/// What few starts ask for besides.
+pub(crate) struct Extras {
+    /// What the entry points to: the copy of the template's path, or what the start makes.
+    pub(crate) storage: Option<Storage>,
     pub(crate) timeout_ns: i64,
     pub(crate) is_async: bool,
     pub(crate) moves: bool,
@@ -29,53 +34,103 @@ pub(crate) struct Start<'a> {
 }
 
 impl<B: Backend> Ring<B> {
-    /// Accept an I/O; its handle is in `out` before any other thread can complete it. On failure nothing was taken.
+    /// Accept an I/O without extras; its handle is in `out` before any other thread can complete it. On failure nothing
+    /// was taken.
     /// # Safety
-    /// The template's buffer, if any, is live, and with `moves` one reference to it is the caller's to give.
-    #[inline]
-    pub(crate) unsafe fn start(&self, start: Start<'_>, out: &mut u64) -> Result<()> {
-        let submits = start.submits;
+    /// The template is simple, and its buffer, if any, is live.
+    #[inline(always)]
+    pub(crate) unsafe fn start_simple(&self, start: &Start<'_>, out: &mut u64) -> Result<()> {
         let me = os::thread_id();
         let mut state = self.lock(me);
         // SAFETY: the caller's duty.
-        *out = unsafe { state.start(start, me, self.info()) }?;
-        let kick = state.kick_due(self.is_asleep(), me == self.owner());
+        *out = unsafe { state.start_simple(start, me, self.info()) }?;
+        let kick = self.is_asleep() && state.kick_due(me == self.owner());
         drop(state);
-        if kick || submits {
-            self.after_start(me, kick, submits);
+        if kick {
+            self.kick();
         }
         Ok(())
     }
 
-    #[cold]
-    fn after_start(&self, me: usize, kick: bool, submits: bool) {
+    /// As `start_simple`, for all forms, with extras.
+    /// # Safety
+    /// The template's buffer, if any, is live, and with `moves` one reference to it is the caller's to give.
+    pub(crate) unsafe fn start(&self, start: &Start<'_>, extras: Extras, out: &mut u64) -> Result<()> {
+        let submits = extras.submits;
+        let me = os::thread_id();
+        let mut state = self.lock(me);
+        // SAFETY: the caller's duty.
+        *out = unsafe { state.start(start, extras, me, self.info()) }?;
+        let kick = self.is_asleep() && state.kick_due(me == self.owner());
+        drop(state);
         if kick {
             self.kick();
         } else if submits {
             self.submit_if_driver(me);
         }
+        Ok(())
     }
+}
+
+impl Extras {
+    const NONE: Self = Self {
+        storage: None,
+        timeout_ns: 0,
+        is_async: false,
+        moves: false,
+        submits: false,
+        rw_flags: 0,
+        ioprio: 0,
+        personality: 0,
+    };
 }
 
 impl<B: Backend> State<B> {
     /// # Safety
+    /// As `Ring::start_simple`.
+    #[inline(always)]
+    unsafe fn start_simple(&mut self, start: &Start<'_>, me: usize, info: &Info) -> Result<u64> {
+        self.check_open()?;
+        let mut sqe = start.template.sqe;
+        if !info.has_op(u32::from(sqe.opcode)) {
+            return Err(Status::EOPNOTSUPP);
+        }
+        // SAFETY: the caller's duty: the buffer is live.
+        let buf = start.template.buf.map(|buf| unsafe { buf.as_ref() });
+        if let Some(buf) = buf {
+            if buf.is_list() {
+                // SAFETY: as above; nothing moves.
+                return unsafe { self.start(start, Extras::NONE, me, info) };
+            }
+            sqe.addr = place(buf, start.template.buf_offset, sqe.len as usize)?;
+        }
+        self.check_room(me)?;
+        self.reserve_entry()?;
+        // From here on nothing fails.
+        // SAFETY: nothing moves.
+        let reference = buf.map(|buf| unsafe { self.reference(buf, false, me) });
+        let (slot, handle) = self.insert(start, 0, &sqe, reference);
+        sqe.user_data = handle;
+        self.accept(slot, &sqe, me);
+        Ok(handle)
+    }
+
+    /// # Safety
     /// As `Ring::start`.
-    #[inline]
-    unsafe fn start(&mut self, mut start: Start<'_>, me: usize, info: &crate::sys::Info) -> Result<u64> {
+    #[inline(never)]
+    unsafe fn start(&mut self, start: &Start<'_>, mut extras: Extras, me: usize, info: &Info) -> Result<u64> {
         self.check_open()?;
         let form = start.template.form().ok_or(Status::EINVAL)?;
         let mut sqe = start.template.sqe;
         if !info.has_op(u32::from(sqe.opcode)) {
             return Err(Status::EOPNOTSUPP);
         }
-        set_extras(&mut sqe, form, &start)?;
+        set_extras(&mut sqe, form, &extras)?;
         // SAFETY: the caller's duty: the buffer is live.
         let buf = start.template.buf.map(|buf| unsafe { buf.as_ref() });
-        if form != Form::Plain {
-            complete_entry(form, &mut sqe, start.template, buf, &mut start.storage)?;
-        }
+        complete_entry(form, &mut sqe, start.template, buf, &mut extras.storage)?;
         self.check_room(me)?;
-        if start.timeout_ns > 0 {
+        if extras.timeout_ns > 0 {
             self.deadlines.reserve()?;
         }
         if form == Form::Close {
@@ -84,49 +139,68 @@ impl<B: Backend> State<B> {
         self.reserve_entry()?;
         // From here on nothing fails.
         // SAFETY: with `moves`, the reference is the caller's to give.
-        let reference = buf.map(|buf| unsafe { self.reference(buf, start.moves, me) });
-        Ok(self.accept(start, me, form, sqe, reference))
+        let reference = buf.map(|buf| unsafe { self.reference(buf, extras.moves, me) });
+        let multishot = form == Form::Raw && is_multishot(&sqe);
+        let marks = if extras.moves { marks::MOVED } else { 0 } | if multishot { marks::MULTISHOT } else { 0 };
+        let (slot, handle) = self.insert(start, marks, &sqe, reference);
+        sqe.user_data = handle;
+        if let (Some(storage), Some(side)) = (extras.storage, self.table.side(slot)) {
+            sqe.addr = side.storage.insert(storage).address();
+        }
+        self.accept(slot, &sqe, me);
+        if extras.timeout_ns > 0 {
+            self.set_deadline(slot, Some(os::now().saturating_add(extras.timeout_ns as u64)));
+        }
+        Ok(handle)
     }
 
-    /// Put the I/O into the table and its entry into the queue; → the handle.
-    #[inline]
-    fn accept(&mut self, start: Start<'_>, me: usize, form: Form, mut sqe: Sqe, buf: Option<BufRef>) -> u64 {
-        let io = self.new_io(start.to, start.user_data, start.callback, buf, &sqe);
-        let (slot, io) = self.table.insert(io);
-        let handle = io.handle;
-        sqe.user_data = handle;
-        if start.moves {
-            io.marks |= marks::MOVED;
-        }
-        if form == Form::Raw && is_multishot(&sqe) {
-            io.marks |= marks::MULTISHOT;
-        }
-        if let Some(storage) = start.storage {
-            sqe.addr = io.storage.insert(storage).address();
-        }
-        if start.to == To::Nobody {
-            self.counts.unwanted += 1;
-        }
+    /// Put the I/O into the table; → its slot and handle.
+    #[inline(always)]
+    fn insert(&mut self, start: &Start<'_>, marks: u8, sqe: &Sqe, buf: Option<BufRef>) -> (u32, u64) {
+        self.counts.unwanted += u32::from(start.to == To::Nobody);
+        self.table.insert(Io {
+            handle: 0,
+            user_data: start.user_data,
+            notify: start.callback,
+            buf,
+            to: start.to,
+            state: At::Kernel,
+            marks,
+            opcode: sqe.opcode,
+            fd: sqe.fd,
+            deadline: deadlines::NONE,
+            started_ms: self.clock_ms,
+            result: 0,
+            flags: 0,
+            next: NO_SLOT,
+        })
+    }
+
+    /// Put its entry into the queue, and count it.
+    #[inline(always)]
+    fn accept(&mut self, slot: u32, sqe: &Sqe, me: usize) {
         if let Some(again) = self.again.get_mut(slot as usize) {
-            *again = sqe;
+            *again = *sqe;
         }
-        if self.enqueue(&sqe) {
+        if self.enqueue(sqe) {
             self.count_queued(slot);
         }
-        if start.timeout_ns > 0 {
-            self.set_deadline(slot, Some(os::now().saturating_add(start.timeout_ns as u64)));
-        }
-        if self.driver == me {
+        if self.held_back != 0 && self.driver == me {
             self.held_back = 0;
         }
         self.counts.started += 1;
         self.counts.high_in_flight = self.counts.high_in_flight.max(self.table.len());
-        handle
     }
 
     /// See that there is room in the table: max_in_flight, of which a running terminal callback has one slot held back.
-    #[inline]
+    #[inline(always)]
     fn check_room(&mut self, me: usize) -> Result<()> {
+        if self.table.len() + self.held_back < self.table.capacity() { Ok(()) } else { self.make_room(me) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, me: usize) -> Result<()> {
         let held_back = if self.driver == me { 0 } else { self.held_back };
         if self.table.len() + held_back < self.table.capacity() {
             return Ok(());
@@ -142,13 +216,13 @@ impl<B: Backend> State<B> {
     /// A reference of the I/O's own: the caller's, the one lent to the running callback, or a new one.
     /// # Safety
     /// With `moves`, the caller gives one reference up.
-    #[inline]
+    #[inline(always)]
     unsafe fn reference(&self, buf: &Buf, moves: bool, me: usize) -> BufRef {
         if moves {
             // SAFETY: the caller's duty.
             return unsafe { BufRef::from_raw(buf.into()) };
         }
-        if self.calling && self.driver == me && !self.lent.is_null() {
+        if !self.lent.is_null() && self.driver == me {
             // SAFETY: this is the driver's thread, within the callback that the session lends to.
             if let Some(lent) = unsafe { &*self.lent }.pass_on(buf) {
                 return lent;
@@ -169,7 +243,7 @@ impl<B: Backend> State<B> {
 
 /// What the host has set beside the operation. RWF_* and priorities are for reads and writes.
 #[inline]
-fn set_extras(sqe: &mut Sqe, form: Form, start: &Start<'_>) -> Result<()> {
+fn set_extras(sqe: &mut Sqe, form: Form, start: &Extras) -> Result<()> {
     if start.rw_flags != 0 || start.ioprio != 0 {
         if form != Form::Transfer {
             return Err(Status::EINVAL);

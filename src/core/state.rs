@@ -4,10 +4,9 @@
 
 use std::collections::VecDeque;
 
-use super::buf::BufRef;
 use super::deadlines::{self, Deadlines};
 use super::session::Lent;
-use super::table::{HostFn, Io, Kind, List, State as At, Table, To, marks};
+use super::table::{HostFn, Kind, List, State as At, Table, marks};
 use super::wait::Limit;
 use super::{Result, Status};
 use crate::sys::{Backend, Cqe, Sqe, os};
@@ -60,7 +59,7 @@ pub(crate) struct Counts {
     pub(crate) high_queued: u32,
 }
 
-/// Worker settings that wait for the driver's first submission.
+/// Worker settings that wait for the ring to be bound.
 #[derive(Default)]
 pub(super) struct Workers {
     pub(super) limits: Option<[u32; 2]>,
@@ -88,8 +87,8 @@ pub(super) struct State<B: Backend> {
     pub(super) driver: usize,
     /// The driver only submits what it has started, and is about to leave.
     pub(super) starter: bool,
-    /// The driver runs a function of the host.
-    pub(super) calling: bool,
+    /// Something may be in `callbacks`, `ready` or `trash`, or a close may be asked for: the next delivery looks.
+    pub(super) attention: bool,
     /// The slot that a running terminal callback has freed and may take again.
     pub(super) held_back: u32,
     /// The buffer lent to the running callback.
@@ -102,7 +101,7 @@ pub(super) struct State<B: Backend> {
     pub(super) close_request: Option<Limit>,
     /// A sleeping driver has been woken and is not awake yet.
     pub(super) kicked: bool,
-    pub(super) workers: Option<Workers>,
+    pub(super) workers: Workers,
     pub(super) event_fd: Option<std::os::fd::OwnedFd>,
     pub(super) event_fd_registered: bool,
     /// When the event loop's timer is set for; 0 = not set.
@@ -133,14 +132,14 @@ impl<B: Backend> State<B> {
             phase,
             driver: 0,
             starter: false,
-            calling: false,
+            attention: false,
             held_back: 0,
             lent: std::ptr::null(),
             lost: false,
             closer_drives: false,
             close_request: None,
             kicked: false,
-            workers: None,
+            workers: Workers::default(),
             event_fd: None,
             event_fd_registered: false,
             timer_at: 0,
@@ -173,19 +172,21 @@ impl<B: Backend> State<B> {
     }
 
     /// Make sure that `enqueue` can't fail.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve_entry(&mut self) -> Result<()> {
-        if self.overflow.is_empty() && self.backend()?.room() > 0 {
-            return Ok(());
-        }
+        if self.overflow.is_empty() && self.backend()?.has_room() { Ok(()) } else { self.reserve_overflow() }
+    }
+
+    #[cold]
+    fn reserve_overflow(&mut self) -> Result<()> {
         Ok(self.overflow.try_reserve(1)?)
     }
 
     /// Queue an entry for the kernel, in order; → whether it has to wait for room. `reserve_entry` came before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, sqe: &Sqe) -> bool {
         if let (Some(backend), true) = (&mut self.backend, self.overflow.is_empty()) {
-            if backend.room() > 0 {
+            if backend.has_room() {
                 // SAFETY: the table keeps what an I/O's entry points to until its last completion, or hands it to the
                 // quarantine; the ring's own entries point to fields of the ring.
                 unsafe { backend.push(sqe) };
@@ -207,7 +208,7 @@ impl<B: Backend> State<B> {
     #[cold]
     fn refill_slowly(&mut self) {
         let Some(backend) = &mut self.backend else { return };
-        while backend.room() > 0 {
+        while backend.has_room() {
             let Some(sqe) = self.overflow.pop_front() else { break };
             if let Ok((_, io)) = self.table.find(sqe.user_data) {
                 io.state = At::Kernel;
@@ -307,38 +308,5 @@ impl<B: Backend> State<B> {
         }
         *list(self) = kept;
         count
-    }
-
-    /// A new I/O, not yet in the table.
-    #[inline]
-    pub(super) fn new_io(
-        &self,
-        to: To,
-        user_data: usize,
-        notify: Option<HostFn>,
-        buf: Option<BufRef>,
-        sqe: &Sqe,
-    ) -> Io {
-        Io {
-            handle: 0,
-            user_data,
-            notify,
-            buf,
-            to,
-            state: At::Kernel,
-            marks: 0,
-            opcode: sqe.opcode,
-            fd: sqe.fd,
-            deadline: deadlines::NONE,
-            started_ms: self.clock_ms,
-            storage: None,
-            notify_data: 0,
-            result: 0,
-            flags: 0,
-            extra: 0,
-            next: super::table::NO_SLOT,
-            cancel_enter: 0,
-            events: None,
-        }
     }
 }

@@ -6,13 +6,14 @@
 //! Entries of the library's own have generation 0, which no I/O has, and say in the slot bits what they are (`Kind`).
 
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 
 use slab::Slab;
 use smallbox::SmallBox;
 use smallbox::space::S2;
 
-use super::alloc::{probe, try_box};
+use super::alloc::{probe, try_vec};
 use super::buf::BufRef;
 use super::deadlines;
 use super::{Result, Status};
@@ -46,7 +47,8 @@ pub(super) const fn slot_of(handle: u64) -> usize {
 /// A function of the host's: the core keeps it and hands it back, and never calls it.
 pub(crate) type HostFn = NonZeroUsize;
 
-/// What became of an I/O.
+/// What became of an I/O, laid out as the host gets it.
+#[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) io: u64,
@@ -55,13 +57,15 @@ pub(crate) struct Completion {
     pub(crate) extra: u64,
     pub(crate) result: i32,
     pub(crate) flags: u32,
-    pub(crate) opcode: u8,
+    pub(crate) opcode: u32,
+    pub(crate) reserved0: u32,
+    pub(crate) reserved: [u64; 2],
 }
 
 impl Completion {
     /// Nobody takes it: a descriptor in it is closed.
     pub(crate) fn discard(self) {
-        if self.result >= 0 && makes_descriptor(self.opcode) {
+        if self.result >= 0 && makes_descriptor(self.opcode as u8) {
             close_unwanted(self.result);
         }
     }
@@ -97,7 +101,7 @@ pub(crate) type Storage = SmallBox<dyn Stored, S2>;
 
 /// A copy of a host's bytes, such as a path with its terminating zero.
 pub(crate) fn copied(bytes: &[u8]) -> Result<Storage> {
-    let mut copy = super::alloc::try_vec(bytes.len())?;
+    let mut copy = try_vec(bytes.len())?;
     copy.extend_from_slice(bytes);
     Ok(smallbox::smallbox!(Boxed::new(copy)))
 }
@@ -181,10 +185,13 @@ pub(super) mod marks {
     pub(crate) const LISTED: u8 = 32;
     /// May complete several times.
     pub(crate) const MULTISHOT: u8 = 64;
+    /// Has a `Side`.
+    pub(crate) const SIDE: u8 = 128;
 }
 
+/// What starting and completing a plain I/O touches: one cache line.
+#[repr(C)]
 pub(super) struct Io {
-    // What starting and completing a plain I/O touches comes first.
     pub(super) handle: u64,
     pub(super) user_data: usize,
     /// The callback; of a kept I/O, the ready function.
@@ -198,20 +205,31 @@ pub(super) struct Io {
     pub(super) deadline: u32,
     /// Milliseconds of the ring's clock at the start.
     pub(super) started_ms: u32,
+    pub(super) result: i32,
+    pub(super) flags: u32,
+    /// The next in its list.
+    pub(super) next: u32,
+}
+
+const _: () = assert!(size_of::<Io>() <= 64);
+
+/// What few I/Os need besides.
+#[derive(Default)]
+pub(super) struct Side {
     pub(super) storage: Option<Storage>,
     /// The ready function's.
     pub(super) notify_data: usize,
-    pub(super) result: i32,
-    pub(super) flags: u32,
     pub(super) extra: u64,
-    /// The next in its list.
-    pub(super) next: u32,
     /// The enter before which the last cancel was asked for.
     pub(super) cancel_enter: u32,
     /// Results of a multishot that wait to be taken, oldest first.
-    // Boxed: a pointer in the table for the few that have events.
-    #[allow(clippy::box_collection)]
-    pub(super) events: Option<Box<VecDeque<Cqe>>>,
+    pub(super) events: VecDeque<Cqe>,
+}
+
+/// An I/O that has left the table.
+pub(super) struct Gone {
+    pub(super) io: Io,
+    pub(super) side: Option<Side>,
 }
 
 impl Io {
@@ -226,8 +244,15 @@ impl Io {
         self.is(marks::DROPPED) || self.to == To::Nobody
     }
 
+    /// Whether letting go of it may run functions of the host, or close a descriptor.
     pub(super) fn holds_nothing(&self) -> bool {
-        self.buf.is_none() && self.storage.is_none() && !(self.makes_descriptor() && self.result >= 0)
+        self.buf.is_none() && !(self.makes_descriptor() && self.result >= 0)
+    }
+
+    /// Nothing about it is special: it goes to its callback with its next completion, which is its last.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.marks == 0 && self.to == To::Callback && self.state == State::Kernel && self.deadline == deadlines::NONE
     }
 
     /// Whether the result, when it is a descriptor, is one that only we know of.
@@ -244,16 +269,17 @@ pub(crate) struct Discarded {
 }
 
 impl Discarded {
-    pub(super) fn new(mut io: Io) -> Self {
+    pub(super) fn new(gone: Gone) -> Self {
+        let Gone { io, side } = gone;
         let fd = (io.state == State::Done && io.result >= 0 && io.makes_descriptor()).then_some(io.result);
-        Self { _buf: io.buf.take(), _storage: io.storage.take(), fd }
+        Self { _buf: io.buf, _storage: side.and_then(|side| side.storage), fd }
     }
 
     /// As `new`, of an I/O whose slot is not free yet.
     pub(super) fn take_from(io: &mut Io) -> Self {
         let fd = (io.result >= 0 && io.makes_descriptor()).then_some(io.result);
         io.result = -1;
-        Self { _buf: io.buf.take(), _storage: io.storage.take(), fd }
+        Self { _buf: io.buf.take(), _storage: None, fd }
     }
 }
 
@@ -296,19 +322,23 @@ impl List {
 
 pub(super) struct Table {
     slab: Slab<Io>,
+    /// By slot; there only for I/Os with the SIDE mark.
+    sides: Vec<MaybeUninit<Side>>,
     capacity: u32,
     generation: u64,
 }
 
 impl Table {
     pub(super) fn new(capacity: u32, seed: u64) -> Result<Self> {
+        let mut sides = try_vec(capacity as usize)?;
+        sides.resize_with(capacity as usize, MaybeUninit::uninit);
         probe(capacity as usize * size_of::<Io>())?;
-        Ok(Self { slab: Slab::with_capacity(capacity as usize), capacity, generation: seed >> SLOT_BITS })
+        Ok(Self { slab: Slab::with_capacity(capacity as usize), sides, capacity, generation: seed >> SLOT_BITS })
     }
 
     /// In place of one that is taken away.
     pub(super) fn empty() -> Self {
-        Self { slab: Slab::new(), capacity: 0, generation: 0 }
+        Self { slab: Slab::new(), sides: Vec::new(), capacity: 0, generation: 0 }
     }
 
     #[inline]
@@ -321,16 +351,18 @@ impl Table {
     }
 
     /// Give `io` a slot and its handle; the caller has seen that there is room.
-    #[inline]
-    pub(super) fn insert(&mut self, mut io: Io) -> (u32, &mut Io) {
+    #[inline(always)]
+    pub(super) fn insert(&mut self, mut io: Io) -> (u32, u64) {
         self.generation = (self.generation + 1) & (u64::MAX >> SLOT_BITS);
         if self.generation == 0 {
             self.generation = 1;
         }
         let vacant = self.slab.vacant_entry();
         let slot = vacant.key() as u32;
-        io.handle = self.generation << SLOT_BITS | u64::from(slot);
-        (slot, vacant.insert(io))
+        let handle = self.generation << SLOT_BITS | u64::from(slot);
+        io.handle = handle;
+        vacant.insert(io);
+        (slot, handle)
     }
 
     /// The I/O that a handle or a completion names.
@@ -347,9 +379,43 @@ impl Table {
         self.slab.get_mut(slot as usize)
     }
 
+    /// The side of an I/O, made if it has none.
+    pub(super) fn side(&mut self, slot: u32) -> Option<&mut Side> {
+        let io = self.slab.get_mut(slot as usize)?;
+        let side = self.sides.get_mut(slot as usize)?;
+        if !io.is(marks::SIDE) {
+            io.marks |= marks::SIDE;
+            side.write(Side::default());
+        }
+        // SAFETY: the mark says that it is there.
+        Some(unsafe { side.assume_init_mut() })
+    }
+
+    /// The side of an I/O that has one.
+    pub(super) fn old_side(&mut self, slot: u32) -> Option<&mut Side> {
+        if self.slab.get(slot as usize)?.is(marks::SIDE) { self.side(slot) } else { None }
+    }
+
     #[inline]
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Io> {
-        self.slab.try_remove(slot as usize)
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Gone> {
+        let io = self.slab.try_remove(slot as usize)?;
+        let side = if io.is(marks::SIDE) { self.take_side(slot) } else { None };
+        Some(Gone { io, side })
+    }
+
+    #[cold]
+    fn take_side(&mut self, slot: u32) -> Option<Side> {
+        // SAFETY: its I/O had the mark and is gone, so nobody reads it again.
+        self.sides.get(slot as usize).map(|side| unsafe { side.assume_init_read() })
+    }
+
+    /// Take a plain I/O out by the completion that names it; `None`: it is not plain, or none at all.
+    #[inline(always)]
+    pub(super) fn remove_plain(&mut self, handle: u64) -> Option<Io> {
+        match self.slab.get(slot_of(handle)) {
+            Some(io) if io.handle == handle && io.is_plain() => self.slab.try_remove(slot_of(handle)),
+            _ => None,
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Io)> {
@@ -386,15 +452,13 @@ impl Table {
     }
 }
 
-/// Append an event of a multishot; ENOMEM leaves the I/O as it was.
-pub(super) fn remember(io: &mut Io, event: Cqe) -> Result<()> {
-    let events = match &mut io.events {
-        Some(events) => events,
-        None => io.events.insert(try_box(VecDeque::new())?),
-    };
-    events.try_reserve(1)?;
-    events.push_back(event);
-    Ok(())
-}
+const _: () = assert!(deadlines::NONE == NO_SLOT);
 
-const _: () = assert!(size_of::<Io>() <= 160 && deadlines::NONE == NO_SLOT);
+impl Drop for Table {
+    fn drop(&mut self) {
+        // Sides are taken out with their I/Os.
+        while let Some(slot) = self.next_slot(0, |_| true) {
+            drop(self.remove(slot));
+        }
+    }
+}

@@ -189,9 +189,6 @@ impl<B: Backend> State<B> {
             }
             if last.taken > 0 {
                 quiet = last.waited && self.backend()?.available() == 0;
-                if self.workers.is_some() {
-                    self.apply_workers();
-                }
             }
         }
         self.kicked = false;

@@ -155,7 +155,10 @@ impl<B: Backend> Ring<B> {
     pub(super) fn kick_if_due(&self) {
         if self.is_asleep() {
             let me = os::thread_id();
-            let due = self.lock(me).kick_due(self.is_asleep(), me == self.owner());
+            let due = {
+                let mut state = self.lock(me);
+                self.is_asleep() && state.kick_due(me == self.owner())
+            };
             if due {
                 self.kick();
             }
@@ -166,9 +169,8 @@ impl<B: Backend> Ring<B> {
 impl<B: Backend> State<B> {
     /// Whether a sleeping driver is to be woken now: once, however much follows before it is awake. An owner in its
     /// event loop needs no wake from itself: it prepares before it sleeps.
-    #[inline]
-    pub(super) fn kick_due(&mut self, asleep: bool, is_owner: bool) -> bool {
-        if !asleep || self.kicked || is_owner {
+    pub(super) fn kick_due(&mut self, is_owner: bool) -> bool {
+        if self.kicked || is_owner {
             return false;
         }
         self.kicked = true;

@@ -13,42 +13,41 @@ use super::op::{
 };
 use crate::core::buf::Owner;
 use crate::core::op::Template;
-use crate::core::{Buf, Completion, Delivery, KernelRing, KernelSession, Lent, Start, Status, Step, To, copied};
+use crate::core::{
+    Buf, Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Out, Start, Status, Step, To, copied,
+};
 
 /// Do what a session gives out, until it ends.
-#[inline]
+#[inline(always)]
 pub(super) fn run_session(_ring: &KernelRing, session: KernelSession<'_>) -> Result<i32, Status> {
     // From here on the session stays where it is: the core remembers where what it lends is.
     let mut session = session;
     loop {
         match session.next() {
-            Step::Deliver(Delivery::Complete { callback, completion }) => complete(callback, completion, &session.lent),
+            Step::Deliver(Delivery::Complete(callback)) => complete(callback, &session.out),
             Step::Deliver(Delivery::Ready(ready)) => {
                 // SAFETY: from `host_ready`.
                 let function: unsafe extern "C" fn(usize, i32) = unsafe { std::mem::transmute(ready.function.get()) };
                 // SAFETY: host: it doesn't unwind.
                 unsafe { function(ready.user_data, ready.status) };
             }
-            Step::Deliver(Delivery::Discard(discarded)) => drop(discarded),
             Step::End(result) => return result,
         }
     }
 }
 
-#[inline]
-fn complete(callback: Option<NonZeroUsize>, mut completion: Completion, lent: &Lent) {
-    let buf = lent.lend(completion.buf.take());
-    let mut host = to_host(completion);
-    host.buf = buf.map_or(std::ptr::null_mut(), |buf| buf.as_ptr().cast());
-    host.reserved = [(&raw const host).addr() as u64, (&raw const *lent).addr() as u64];
+#[inline(always)]
+fn complete(callback: Option<NonZeroUsize>, out: &Out) {
+    let completion = out.place().cast::<paluring_completion>();
     if let Some(callback) = callback {
         // SAFETY: from the callback of a paluring_op.
         let callback: unsafe extern "C" fn(usize, *mut paluring_completion) =
             unsafe { std::mem::transmute(callback.get()) };
-        // SAFETY: host: it doesn't unwind.
-        unsafe { callback(host.user_data, &raw mut host) };
+        // SAFETY: the session has put a completion there, laid out as the host knows it (checked below). Host: it
+        // doesn't unwind.
+        unsafe { callback((*completion).user_data, completion) };
     }
-    lent.end();
+    out.end();
 }
 
 /// # Safety
@@ -67,18 +66,21 @@ pub(super) unsafe fn take_lent(completion: *mut paluring_completion) -> *mut pal
 }
 
 pub(super) fn to_host(completion: Completion) -> paluring_completion {
-    paluring_completion {
-        io: completion.io,
-        user_data: completion.user_data,
-        buf: completion.buf.map_or(std::ptr::null_mut(), |buf| buf.into_raw().as_ptr().cast()),
-        extra: completion.extra,
-        result: completion.result,
-        flags: completion.flags,
-        opcode: completion.opcode.into(),
-        reserved0: 0,
-        reserved: [0; 2],
-    }
+    // SAFETY: the same layout, checked below; the reference to a buffer goes with its pointer.
+    unsafe { std::mem::transmute(completion) }
 }
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<Completion>() == 64 && size_of::<paluring_completion>() == 64);
+    assert!(offset_of!(Completion, user_data) == offset_of!(paluring_completion, user_data));
+    assert!(offset_of!(Completion, buf) == offset_of!(paluring_completion, buf));
+    assert!(offset_of!(Completion, extra) == offset_of!(paluring_completion, extra));
+    assert!(offset_of!(Completion, result) == offset_of!(paluring_completion, result));
+    assert!(offset_of!(Completion, flags) == offset_of!(paluring_completion, flags));
+    assert!(offset_of!(Completion, opcode) == offset_of!(paluring_completion, opcode));
+    assert!(offset_of!(Completion, reserved) == offset_of!(paluring_completion, reserved));
+};
 
 /// A ready function as the core keeps it.
 pub(super) fn host_ready(ready: paluring_ready_fn, user_data: usize) -> Option<(NonZeroUsize, usize)> {
@@ -90,7 +92,7 @@ const KNOWN_FLAGS: u32 =
 
 /// # Safety
 /// What `op` names is live; `out_io` is NULL or writable.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut paluring_io) -> Result<i32, Status> {
     let callback = op.callback.and_then(|callback| NonZeroUsize::new(callback as usize));
     let template = Template::from_words(&op.private_);
@@ -108,17 +110,37 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
         report_misuse("paluring_io_start", "the operation's buffer");
         return Err(EINVAL);
     }
-    let storage = match template.host_path() {
+    let start = Start { template, to, callback, user_data: op.user_data };
+    let mut unasked = 0;
+    // SAFETY: host: out_io is NULL or writable.
+    let out = unsafe { out_io.as_mut() }.unwrap_or(&mut unasked);
+    let extras = op.flags & (PALURING_OP_ASYNC | PALURING_OP_MOVE | PALURING_OP_SUBMIT) | op.rw_flags;
+    if extras == 0 && op.timeout_ns <= 0 && (op.ioprio | op.personality) == 0 && template.is_simple() {
+        // SAFETY: host: the op's buffer is live.
+        unsafe { ring.start_simple(&start, out) }?;
+    } else {
+        // SAFETY: host: what the op names is live, and with MOVE the buffer's reference is given.
+        unsafe { start_with_extras(ring, op, &start, out) }?;
+    }
+    Ok(0)
+}
+
+/// # Safety
+/// What `op` names is live; with MOVE the buffer's reference is the caller's to give.
+#[inline(never)]
+unsafe fn start_with_extras(
+    ring: &KernelRing,
+    op: &paluring_op,
+    start: &Start<'_>,
+    out: &mut u64,
+) -> Result<(), Status> {
+    let storage = match start.template.host_path() {
         None => None,
         // SAFETY: host: a path ends with a zero.
         Some(path) => Some(copied(unsafe { CStr::from_ptr(path as *const c_char) }.to_bytes_with_nul())?),
     };
-    let start = Start {
-        template,
+    let extras = Extras {
         storage,
-        to,
-        callback,
-        user_data: op.user_data,
         timeout_ns: op.timeout_ns,
         is_async: op.flags & PALURING_OP_ASYNC != 0,
         moves: op.flags & PALURING_OP_MOVE != 0,
@@ -127,10 +149,8 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
         ioprio: op.ioprio,
         personality: op.personality,
     };
-    let mut unasked = 0;
-    // SAFETY: host: out_io is NULL or writable; the op's buffer is live, and with MOVE its reference is given.
-    unsafe { ring.start(start, out_io.as_mut().unwrap_or(&mut unasked)) }?;
-    Ok(0)
+    // SAFETY: the caller's duty.
+    unsafe { ring.start(start, extras, out) }
 }
 
 /// # Safety

@@ -60,6 +60,13 @@ fn with_ring<F: FnOnce(&KernelRing) -> Outcome>(ring: *mut paluring_ring, takes:
     }
 }
 
+/// Nothing is printed for a panic: the log is told of it, and the host gets a status. The hook is the library's own, a Rust
+/// program that loads the shared library keeps its hook.
+pub(super) fn quiet_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
+
 #[cold]
 fn poison(ring: &KernelRing) -> i32 {
     ring.poison();

@@ -95,6 +95,7 @@ pub unsafe extern "C" fn paluring_ring_open(
     out_ring: *mut *mut paluring_ring,
 ) -> i32 {
     super::fork::look_after();
+    super::guard::quiet_panics();
     // SAFETY: host: options is NULL or valid for its size, out_ring is NULL or writable.
     unsafe { give_ring(out_ring, || KernelRing::open(&checked(options)?)) }
 }

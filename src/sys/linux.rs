@@ -95,12 +95,10 @@ impl Backend for Linux {
             // SAFETY: no memory is passed.
             unsafe { register(fd, REGISTER_ENABLE_RINGS, std::ptr::null_mut(), 0) }?;
         }
-        let mut update = RsrcUpdate { offset: u32::MAX, reserved: 0, data: fd as u64 };
-        // SAFETY: the kernel reads and writes one update.
-        match unsafe { register(fd, REGISTER_RING_FDS, (&raw mut update).cast(), 1) } {
-            Ok(_) => {
+        match self.register_ring_fd() {
+            Ok(index) => {
                 self.bound = true;
-                self.gate.fd = update.offset as i32;
+                self.gate.fd = index;
                 self.gate.flags |= ENTER_REGISTERED_RING;
             }
             Err(_) => self.info.fallbacks |= fallback::RING_FD,
@@ -108,15 +106,15 @@ impl Backend for Linux {
         Ok(())
     }
 
-    #[inline]
-    fn room(&mut self) -> u32 {
+    #[inline(always)]
+    fn has_room(&mut self) -> bool {
         if self.sq.is_full() {
             self.sq.sync();
         }
-        (self.sq.capacity() - self.sq.len()) as u32
+        !self.sq.is_full()
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn push(&mut self, sqe: &Sqe) {
         const _: () =
             assert!(size_of::<squeue::Entry>() == size_of::<Sqe>() && align_of::<squeue::Entry>() <= align_of::<Sqe>());
@@ -131,7 +129,7 @@ impl Backend for Linux {
         self.sq.len() as u32
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Cqe> {
         let cqe = match CompletionQueue::next(&mut self.cq) {
             Some(cqe) => cqe,
@@ -210,6 +208,15 @@ impl Backend for Linux {
         unsafe { register(self.gate.ring_fd, REGISTER_EVENTFD, (&raw mut fd).cast(), 1) }.map(|_| ())
     }
 
+    fn introduce_thread(&mut self) -> SysResult<()> {
+        if !self.bound {
+            // Registering does it, and the registration itself is not needed.
+            let index = self.register_ring_fd()?;
+            self.unregister_ring_fd(index);
+        }
+        Ok(())
+    }
+
     fn set_worker_limits(&mut self, mut limits: [u32; 2]) -> SysResult<()> {
         // SAFETY: the kernel reads and writes two ints.
         unsafe { register(self.gate.ring_fd, REGISTER_IOWQ_MAX_WORKERS, limits.as_mut_ptr().cast(), 2) }.map(|_| ())
@@ -234,13 +241,25 @@ impl Linux {
     /// Undo what `bind` left in the calling thread.
     fn unbind(&mut self) {
         if self.bound {
-            let mut update = RsrcUpdate { offset: self.gate.fd as u32, reserved: 0, data: 0 };
-            // SAFETY: the kernel reads one update. A failure leaves the registration to the thread's exit.
-            let _ = unsafe { register(self.gate.ring_fd, UNREGISTER_RING_FDS, (&raw mut update).cast(), 1) };
+            self.unregister_ring_fd(self.gate.fd);
             self.bound = false;
             self.gate.fd = self.gate.ring_fd;
             self.gate.flags &= !ENTER_REGISTERED_RING;
         }
+    }
+
+    /// → the index that stands for the ring's descriptor in calls of this thread.
+    fn register_ring_fd(&mut self) -> SysResult<i32> {
+        let mut update = RsrcUpdate { offset: u32::MAX, reserved: 0, data: self.gate.ring_fd as u64 };
+        // SAFETY: the kernel reads and writes one update.
+        unsafe { register(self.gate.ring_fd, REGISTER_RING_FDS, (&raw mut update).cast(), 1) }?;
+        Ok(update.offset as i32)
+    }
+
+    fn unregister_ring_fd(&mut self, index: i32) {
+        let mut update = RsrcUpdate { offset: index as u32, reserved: 0, data: 0 };
+        // SAFETY: the kernel reads one update. A failure leaves the registration to the thread's exit.
+        let _ = unsafe { register(self.gate.ring_fd, UNREGISTER_RING_FDS, (&raw mut update).cast(), 1) };
     }
 
     /// A table of files for the host, and before them the sentinel's write end, whose only copy is the kernel's.

@@ -88,8 +88,8 @@ pub(crate) trait Backend: Sized + Send {
     /// Make the calling thread the one that enters.
     fn bind(&mut self) -> SysResult<()>;
 
-    /// Free submission entries.
-    fn room(&mut self) -> u32;
+    /// Whether the submission queue has a free entry.
+    fn has_room(&mut self) -> bool;
     /// Put an entry into the submission queue, which has room.
     /// # Safety
     /// What the entry points to stays valid until its last completion has been seen.
@@ -115,6 +115,8 @@ pub(crate) trait Backend: Sized + Send {
 
     /// Have `fd`, an eventfd, written to at each completion.
     fn register_eventfd(&mut self, fd: i32) -> SysResult<()>;
+    /// Make the calling thread known to the kernel as one that uses rings: only then can its workers be set.
+    fn introduce_thread(&mut self) -> SysResult<()>;
     fn set_worker_limits(&mut self, limits: [u32; 2]) -> SysResult<()>;
     fn set_worker_affinity(&mut self, mask: &[u8]) -> SysResult<()>;
 
