@@ -465,8 +465,7 @@ void paluring_op_fallocate(paluring_op *op, int fd, int mode, uint64_t file_offs
 void paluring_op_ftruncate(paluring_op *op, int fd, uint64_t length);
 
 /**
- * Describe a timer. The result is -ETIME when it has run out (0 with IORING_TIMEOUT_ETIME_SUCCESS),
- * -ECANCELED when cancelled.
+ * Describe a timer. The result is -ETIME when it has run out, -ECANCELED when cancelled.
  * @param op       out
  * @param time_ns  nanoseconds from its submission, or with IORING_TIMEOUT_ABS a point of
  *                 CLOCK_MONOTONIC; not negative

@@ -21,7 +21,7 @@ pub(super) struct Closing {
     drives: bool,
     /// One enter at least has been made, whatever the limit.
     tried: bool,
-    held: Vec<(Option<super::BufRef>, Option<super::table::Storage>)>,
+    held: Vec<(Option<super::BufRef>, Option<super::storage::Storage>)>,
     bytes: u64,
     orphaned: i32,
     /// What the call returns instead of the count.

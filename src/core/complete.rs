@@ -6,9 +6,10 @@
 
 use super::Result;
 use super::buf::BufRef;
-use super::session::{Delivery, Out};
+use super::lent::Out;
+use super::session::Delivery;
 use super::state::{Phase, Ready, State};
-use super::table::{Completion, Discarded, Gone, Io, Kind, State as At, To, completion_flags, generation_of, marks};
+use super::table::{Completion, Gone, Io, Kind, State as At, To, completion_flags, generation_of, marks};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe};
 
@@ -52,7 +53,10 @@ impl<B: Backend> State<B> {
                 self.finish(slot, result, flags, extra);
                 Ok(None)
             }
-            Meaning::Event if io.is_unwanted() => Ok(unwanted_event(io, cqe)),
+            Meaning::Event if io.is_unwanted() => {
+                close_unwanted_event(io, cqe);
+                Ok(None)
+            }
             Meaning::Event if io.to == To::Callback && !io.is(marks::LISTED) => Ok(Some(event_delivery(io, cqe, out))),
             Meaning::Event => self.keep_event(slot, cqe).map(|()| None),
         }
@@ -70,7 +74,7 @@ impl<B: Backend> State<B> {
             }
             // A descriptor that nobody takes is closed here; it is ours alone.
             Meaning::Event if io.is_unwanted() => {
-                drop(unwanted_event(io, cqe));
+                close_unwanted_event(io, cqe);
                 Ok(())
             }
             Meaning::Event => self.keep_event(slot, cqe),
@@ -242,105 +246,6 @@ impl<B: Backend> State<B> {
             self.counts.cancelled += u64::from(cancelled);
         }
     }
-
-    /// The oldest that is due to a callback: an event, or the end.
-    pub(super) fn next_callback(&mut self, out: &Out) -> Option<Delivery> {
-        loop {
-            let slot = self.table.pop(&mut self.callbacks)?;
-            self.counts.callbacks -= 1;
-            if self.table.get(slot)?.is(marks::DROPPED) {
-                self.remove_husk(slot);
-                continue;
-            }
-            self.counts.done -= 1;
-            if let Some(event) = self.next_event(slot) {
-                let delivery = event_delivery(self.table.get(slot)?, event, out);
-                if self.has_more(slot) {
-                    self.counts.callbacks += 1;
-                    self.table.push(&mut self.callbacks, slot);
-                }
-                return Some(delivery);
-            }
-            let Gone { io, side } = self.table.remove(slot)?;
-            self.held_back = 1;
-            let (result, flags, extra) = (io.result, io.flags, side.map_or(0, |side| side.extra));
-            return Some(complete(io, result, flags, extra, out));
-        }
-    }
-
-    /// The oldest for reap.
-    pub(super) fn next_reapable(&mut self) -> Option<Completion> {
-        loop {
-            let slot = self.table.pop(&mut self.reapable)?;
-            self.counts.reapable -= 1;
-            if self.table.get(slot)?.is(marks::DROPPED) {
-                self.remove_husk(slot);
-                continue;
-            }
-            let taken = self.take(slot);
-            if taken.as_ref().is_some_and(|taken| taken.flags & completion_flags::MORE != 0) && self.has_more(slot) {
-                self.counts.reapable += 1;
-                self.table.push(&mut self.reapable, slot);
-            }
-            if taken.is_some() {
-                return taken;
-            }
-        }
-    }
-
-    /// Take what a kept or queued I/O has to deliver: its oldest event, or its end.
-    pub(super) fn take(&mut self, slot: u32) -> Option<Completion> {
-        if let Some(event) = self.next_event(slot) {
-            self.counts.done -= 1;
-            return Some(event_completion(self.table.get(slot)?, event));
-        }
-        if self.table.get(slot)?.state != At::Done {
-            return None;
-        }
-        self.counts.done -= 1;
-        let extra = self.table.old_side(slot).map_or(0, |side| side.extra);
-        let io = self.table.get(slot)?;
-        let moved = if io.is(marks::MOVED) { io.buf.take() } else { None };
-        let taken = Completion { extra, ..completion(io, moved, io.result, io.flags) };
-        if io.buf.is_some() {
-            // A buffer that doesn't go back is let go of outside the lock.
-            io.handle = 0;
-            io.result = -1;
-            io.marks |= marks::DROPPED;
-            self.attention = true;
-            self.table.push(&mut self.trash, slot);
-        } else {
-            drop(self.table.remove(slot));
-        }
-        Some(taken)
-    }
-
-    fn next_event(&mut self, slot: u32) -> Option<Cqe> {
-        self.table.old_side(slot)?.events.pop_front()
-    }
-
-    fn has_more(&mut self, slot: u32) -> bool {
-        self.table.get(slot).is_some_and(|io| io.state == At::Done)
-            || self.table.old_side(slot).is_some_and(|side| !side.events.is_empty())
-    }
-
-    /// The oldest whose result nobody takes.
-    pub(super) fn next_trash(&mut self) -> Option<Discarded> {
-        let slot = self.table.pop(&mut self.trash)?;
-        self.table.remove(slot).map(Discarded::new)
-    }
-
-    /// A dropped I/O has left its list. Once it is done its slot is free, but what it still holds is let go of outside the lock.
-    pub(super) fn remove_husk(&mut self, slot: u32) {
-        match self.table.get(slot) {
-            Some(io) if io.state == At::Done && io.holds_nothing() => drop(self.table.remove(slot)),
-            Some(io) if io.state == At::Done => {
-                self.attention = true;
-                self.table.push(&mut self.trash, slot);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Completions with MORE or NOTIF.
@@ -359,11 +264,10 @@ fn special(io: &mut Io, cqe: Cqe) -> Meaning {
     Meaning::Event
 }
 
-fn unwanted_event(io: &Io, cqe: Cqe) -> Option<Delivery> {
+fn close_unwanted_event(io: &Io, cqe: Cqe) {
     if cqe.result >= 0 && io.makes_descriptor() {
         crate::sys::os::close_unwanted(cqe.result);
     }
-    None
 }
 
 /// The result as the host sees it, and the flags that say why.
@@ -387,7 +291,7 @@ fn translate(flags: u32) -> u32 {
     if flags & cqe_flags::SOCK_NONEMPTY != 0 { completion_flags::SOCK_NONEMPTY } else { 0 }
 }
 
-fn completion(io: &Io, buf: Option<BufRef>, result: i32, flags: u32) -> Completion {
+pub(super) fn completion(io: &Io, buf: Option<BufRef>, result: i32, flags: u32) -> Completion {
     Completion {
         io: io.handle,
         user_data: io.user_data,
@@ -402,18 +306,18 @@ fn completion(io: &Io, buf: Option<BufRef>, result: i32, flags: u32) -> Completi
 }
 
 #[inline(always)]
-fn complete(io: Io, result: i32, flags: u32, extra: u64, out: &Out) -> Delivery {
+pub(super) fn complete(io: Io, result: i32, flags: u32, extra: u64, out: &Out) -> Delivery {
     let Io { handle, user_data, notify, buf, opcode, .. } = io;
     out.put(handle, user_data, opcode, result, flags, extra, buf);
     Delivery::Complete(notify)
 }
 
 /// An event is lent no buffer: the I/O goes on and keeps its own.
-fn event_completion(io: &Io, event: Cqe) -> Completion {
+pub(super) fn event_completion(io: &Io, event: Cqe) -> Completion {
     completion(io, None, event.result, completion_flags::MORE | translate(event.flags))
 }
 
-fn event_delivery(io: &Io, event: Cqe, out: &Out) -> Delivery {
+pub(super) fn event_delivery(io: &Io, event: Cqe, out: &Out) -> Delivery {
     let flags = completion_flags::MORE | translate(event.flags);
     out.put(io.handle, io.user_data, io.opcode, event.result, flags, 0, None);
     Delivery::Complete(io.notify)

@@ -17,7 +17,9 @@ mod cancel;
 mod close;
 mod complete;
 mod deadlines;
+mod deliver;
 mod kept;
+mod lent;
 mod lock;
 mod open;
 mod prepare;
@@ -28,16 +30,19 @@ mod session;
 mod start;
 mod state;
 mod status;
+mod storage;
 mod table;
 mod wait;
 mod wake;
 
 pub(crate) use buf::{Buf, BufRef};
+pub(crate) use lent::{Lent, Out};
 pub(crate) use open::{Mode, Options};
-pub(crate) use session::{Delivery, Lent, Out, Step};
+pub(crate) use session::{Delivery, Step};
 pub(crate) use start::{Extras, Start};
 pub(crate) use status::Status;
-pub(crate) use table::{Completion, To, copied};
+pub(crate) use storage::copied;
+pub(crate) use table::{Completion, To};
 pub(crate) use wait::Limit;
 
 /// A ring on the kernel's io_uring.

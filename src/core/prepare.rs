@@ -8,7 +8,8 @@ use std::os::fd::AsRawFd;
 
 use super::ring::Ring;
 use super::state::State;
-use super::table::{Kind, TimeSpec};
+use super::storage::TimeSpec;
+use super::table::Kind;
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
 use crate::sys::{Backend, Sqe, entry, os};

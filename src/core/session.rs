@@ -9,15 +9,11 @@
 //! | drain | whatever comes | nothing is unfinished |
 //! | close | whatever comes | nothing is unfinished, or time is over and the rest is orphaned |
 
-use std::cell::{Cell, UnsafeCell};
-use std::mem::MaybeUninit;
-use std::ptr::NonNull;
-
-use super::buf::{Buf, BufRef};
+use super::lent::Out;
 use super::lock::Guard;
 use super::ring::{Driver, Ring, TurnEnd};
 use super::state::{Ready, State};
-use super::table::{Completion, HostFn};
+use super::table::HostFn;
 use super::wait::{Limit, Woken, settle};
 use super::{Result, Status};
 use crate::sys::Backend;
@@ -29,107 +25,10 @@ pub(crate) enum Delivery {
     Ready(Ready),
 }
 
-/// The completion that is given out, in the place that the callback sees, and the buffer that it is lent.
-pub(crate) struct Out {
-    completion: UnsafeCell<MaybeUninit<Completion>>,
-    lent: Lent,
-}
-
-impl Out {
-    fn new() -> Self {
-        Self { completion: UnsafeCell::new(MaybeUninit::uninit()), lent: Lent::default() }
-    }
-
-    /// The host may change the bytes there: they are written anew each time, and never read back.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn put(
-        &self,
-        io: u64,
-        user_data: usize,
-        opcode: u8,
-        result: i32,
-        flags: u32,
-        extra: u64,
-        buf: Option<BufRef>,
-    ) {
-        self.lent.lend(buf.as_ref().map(|buf| NonNull::from(&**buf)));
-        let place = self.place();
-        let reserved = [place.addr() as u64, (&raw const self.lent).addr() as u64];
-        let opcode = opcode.into();
-        let completion = Completion { io, user_data, buf, extra, result, flags, opcode, reserved0: 0, reserved };
-        // SAFETY: the place is this value's; no callback that knows it is running.
-        unsafe { place.write(completion) };
-    }
-
-    /// What the callback gets, with its user_data.
-    #[inline(always)]
-    pub(crate) fn place(&self) -> *mut Completion {
-        self.completion.get().cast()
-    }
-
-    /// After the callback: what nobody took is released.
-    #[inline(always)]
-    pub(crate) fn end(&self) {
-        self.lent.end();
-    }
-}
-
 /// What a session does next.
 pub(crate) enum Step {
     Deliver(Delivery),
     End(Result<i32>),
-}
-
-/// The reference to a buffer that the running callback is lent. The callback may take it, a start of the same buffer
-/// within the callback gets it passed on; what is left afterwards is released.
-#[derive(Default)]
-pub(crate) struct Lent {
-    buf: Cell<Option<NonNull<Buf>>>,
-    /// The reference is still here.
-    owned: Cell<bool>,
-}
-
-impl Lent {
-    /// Lend a buffer to the callback that runs next: the reference that its completion holds is this value's.
-    #[inline(always)]
-    fn lend(&self, buf: Option<NonNull<Buf>>) {
-        self.buf.set(buf);
-        self.owned.set(buf.is_some());
-    }
-
-    /// Pass the reference on to a new I/O, if it is of `buf` and still here.
-    #[inline]
-    pub(super) fn pass_on(&self, buf: &Buf) -> Option<BufRef> {
-        if !self.owned.get() || self.buf.get() != Some(NonNull::from(buf)) {
-            return None;
-        }
-        self.owned.set(false);
-        // SAFETY: `lend` put this one reference here.
-        Some(unsafe { BufRef::from_raw(NonNull::from(buf)) })
-    }
-
-    /// A reference for the host to keep.
-    pub(crate) fn take(&self) -> Option<BufRef> {
-        let buf = self.buf.take()?;
-        // SAFETY: the reference is here, or was passed on to an I/O that can't retire before the callback returns.
-        let held = unsafe { BufRef::from_raw(buf) };
-        if self.owned.replace(false) {
-            return Some(held);
-        }
-        let kept = held.retain();
-        let _ = held.into_raw();
-        Some(kept)
-    }
-
-    /// After the callback: what nobody took is released.
-    #[inline(always)]
-    fn end(&self) {
-        if self.owned.replace(false) {
-            // SAFETY: `lend` put this one reference here.
-            drop(self.buf.take().map(|buf| unsafe { BufRef::from_raw(buf) }));
-        }
-    }
 }
 
 pub(super) enum Kind {

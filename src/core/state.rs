@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::deadlines::{self, Deadlines};
-use super::session::Lent;
+use super::lent::Lent;
 use super::table::{HostFn, Kind, List, State as At, Table, marks};
 use super::wait::Limit;
 use super::{Result, Status};

@@ -206,7 +206,7 @@ pub unsafe extern "C" fn paluring_op_ftruncate(op: *mut paluring_op, fd: c_int, 
     set(op, || Template::new(opcode::FTRUNCATE, fd, Form::Plain).offset(length));
 }
 
-/// Describe a timer. The result is -ETIME when it has run out (0 with IORING_TIMEOUT_ETIME_SUCCESS), -ECANCELED when cancelled.
+/// Describe a timer. The result is -ETIME when it has run out, -ECANCELED when cancelled.
 /// @param op       out
 /// @param time_ns  nanoseconds from its submission, or with IORING_TIMEOUT_ABS a point of CLOCK_MONOTONIC; not negative
 /// @param flags    0 or of IORING_TIMEOUT_ABS, _BOOTTIME, _REALTIME, _ETIME_SUCCESS
