@@ -3,7 +3,8 @@
 """Times examples/pcp beside cp and dd on one large file: from the page cache, and with O_DIRECT.
 
 All commands take turns in random order, and before each the file's copy is removed, everything is
-written back and the machine left alone for a moment: writeback makes single runs worthless.
+written back and the machine left alone for a moment: writeback makes single runs worthless. A rented
+disk may be fast only until a credit is used up: then a longer --settle or a smaller --mib helps.
 Fair pairs: pcp flushes its copy to the device before it ends, cp and dd don't. So pcp -n (no
 flush) is compared with cp and dd as they are, and pcp with cp and dd whose copy is flushed too.
 
@@ -136,20 +137,22 @@ def direct_works(folder):
 
 
 def show(entries, seconds, mib):
-    """Rates of each command, and the ratio of its median to its peer's."""
-    print(f"{'':20} {'MiB/s':>24}")
-    print(f"{'command':20} {'min':>8}{'median':>8}{'max':>8}  ratio of medians")
+    """Rates of each command, and its ratios to its peer: of the medians, and the median of the
+    rounds' ratios, which a disk whose mood changes between rounds disturbs less."""
+    print(f"{'':20} {'MiB/s':>24}  {'ratio to peer':>16}")
+    print(f"{'command':20} {'min':>8}{'median':>8}{'max':>8}  {'medians':>8}{'rounds':>8}")
     group = None
     for entry in entries:
         if entry.group != group:
             group = entry.group
             print(f"\n{group}")
-        rates = sorted(mib / s for s in seconds[entry.name])
-        median = statistics.median(rates)
-        line = f"{entry.name:20} {rates[0]:8.0f}{median:8.0f}{rates[-1]:8.0f}"
+        rates = [mib / s for s in seconds[entry.name]]
+        line = f"{entry.name:20} {min(rates):8.0f}{statistics.median(rates):8.0f}{max(rates):8.0f}"
         if entry.peer:
-            peer = statistics.median(mib / s for s in seconds[entry.peer])
-            line += f"  {median / peer:.2f} x {entry.peer}"
+            peer = [mib / s for s in seconds[entry.peer]]
+            medians = statistics.median(rates) / statistics.median(peer)
+            rounds = statistics.median(ours / theirs for ours, theirs in zip(rates, peer))
+            line += f"  {medians:8.2f}{rounds:8.2f}  x {entry.peer}"
         print(line)
 
 

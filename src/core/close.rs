@@ -6,10 +6,11 @@
 
 use super::alloc::try_vec;
 use super::open::Mode;
+use super::quarantine::Orphans;
 use super::ring::Ring;
 use super::session::{Kind, Session};
 use super::state::{Phase, State};
-use super::table::{Orphans, State as At, marks};
+use super::table::{State as At, marks};
 use super::wait::{Limit, Woken};
 use super::{Result, Status, fork, quarantine};
 use crate::sys::{Backend, os};

@@ -82,44 +82,49 @@ impl<B: Backend> Ring<B> {
             taken
         };
         let me = os::thread_id();
+        let result = self.reap_with(min, &mut limit, me, &mut take);
+        self.empty_trash(me);
+        match result {
+            Err(_) if taken > 0 => Ok(taken as i32),
+            result => result.map(|()| taken as i32),
+        }
+    }
+
+    /// Drive, or wait for the driver, until `take` has taken `min`.
+    fn reap_with(
+        &self,
+        min: u32,
+        limit: &mut Limit,
+        me: usize,
+        take: &mut impl FnMut(&mut State<B>) -> u32,
+    ) -> Result<()> {
         {
             let mut state = self.lock(me);
             if state.phase == Phase::Closed {
-                let taken = take(&mut state);
-                drop(state);
-                self.empty_trash(me);
-                return if taken > 0 { Ok(taken as i32) } else { Err(Status::CLOSED) };
+                take(&mut state);
+                return Err(Status::CLOSED);
             }
         }
-        let driver = match self
-            .begin_in_turn(&mut limit, |state| Some(take(state)).filter(|taken| min > 0 && *taken >= min).map(Ok))?
-        {
+        let enough = |taken: u32| (min > 0 && taken >= min).then_some(Ok(()));
+        let driver = match self.begin_in_turn(limit, |state| enough(take(state)))? {
             TurnEnd::Driver(driver) => driver,
-            TurnEnd::Found(taken) => {
-                self.empty_trash(me);
-                return Ok(taken as i32);
-            }
+            TurnEnd::Found(()) => return Ok(()),
             TurnEnd::Time => {
-                let taken = take(&mut self.lock(me));
-                self.empty_trash(me);
-                return Ok(taken as i32);
+                take(&mut self.lock(me));
+                return Ok(());
             }
         };
-        let waited = self.wait_for(me, &mut limit, |state| {
+        let (woken, _) = self.wait_for(driver.me, limit, |state| {
             state.collect()?;
             Ok(take(state) >= min)
-        });
-        let taken = {
-            let mut state = self.lock(me);
-            state.collect()?;
-            take(&mut state) as i32
-        };
-        self.empty_trash(me);
-        drop(driver);
-        match waited {
-            Err(status) | Ok((Woken::Refused(status), _)) if taken == 0 => Err(status),
-            Ok((Woken::Closing, _)) if taken == 0 => Err(Status::CLOSED),
-            _ => Ok(taken),
+        })?;
+        let mut state = self.lock(me);
+        state.collect()?;
+        take(&mut state);
+        match woken {
+            Woken::Refused(status) => Err(status),
+            Woken::Closing => Err(Status::CLOSED),
+            _ => Ok(()),
         }
     }
 

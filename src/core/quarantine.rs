@@ -6,8 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::buf::BufRef;
 use super::fork::Process;
-use super::table::Orphans;
+use super::storage::Storage;
+use crate::sys::os::Sentinel;
+
+/// What the kernel may still use of a closed ring's I/Os, until its sentinel has hung up.
+pub(super) struct Orphans {
+    pub(super) sentinel: Sentinel,
+    pub(super) _held: Vec<(Option<BufRef>, Option<Storage>)>,
+    pub(super) bytes: u64,
+}
 
 static PENDING: AtomicUsize = AtomicUsize::new(0);
 static ORPHANS: Mutex<Vec<(Process, Orphans)>> = Mutex::new(Vec::new());

@@ -16,7 +16,7 @@ use super::buf::BufRef;
 use super::deadlines;
 use super::storage::Storage;
 use super::{Result, Status};
-use crate::sys::os::{Sentinel, close_unwanted};
+use crate::sys::os::close_unwanted;
 use crate::sys::{Cqe, entry};
 
 pub(super) const SLOT_BITS: u32 = 20;
@@ -231,13 +231,6 @@ impl Drop for Discarded {
             close_unwanted(fd);
         }
     }
-}
-
-/// What the kernel may still use of a closed ring's I/Os, until its sentinel has hung up.
-pub(super) struct Orphans {
-    pub(super) sentinel: Sentinel,
-    pub(super) _held: Vec<(Option<BufRef>, Option<Storage>)>,
-    pub(super) bytes: u64,
 }
 
 pub(super) const NO_SLOT: u32 = u32::MAX;
