@@ -257,11 +257,6 @@ static bool name_target(struct copy *copy) {
     return true;
 }
 
-/* The file itself, not a symbolic link to it, unless that can't be told. */
-static void remember_half_written(struct copy *copy) {
-    if (realpath(copy->target, copy->half_written) == NULL) snprintf(copy->half_written, PATH_MAX, "%s", copy->target);
-}
-
 static bool open_target(struct copy *copy) {
     struct stat from, to;
     if (!name_target(copy)) return false;
@@ -273,7 +268,8 @@ static bool open_target(struct copy *copy) {
     if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
         return fail(copy, 0, "'%s' and '%s' are the same file", copy->source, copy->target);
     bool direct = set_direct(copy, copy->out, copy->target);
-    if (direct || !exists) remember_half_written(copy);
+    if ((direct || !exists) && realpath(copy->target, copy->half_written) == NULL) /* the file, not a link to it */
+        snprintf(copy->half_written, PATH_MAX, "%s", copy->target);
     if (!direct) return false;
     if (to.st_size > 0 && ftruncate(copy->out, 0) < 0) return fail(copy, -errno, "error writing '%s'", copy->target);
     return true;

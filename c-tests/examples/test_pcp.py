@@ -253,8 +253,9 @@ def command_line():
 class Slow:
     """A copy that takes a while, stopped by SIGSTOP in its midst."""
 
-    def __init__(self, folder, *flags, **spawning):
+    def __init__(self, folder, *flags, hole=0, **spawning):
         self.source, self.target = fill(folder / "from", SLOW_SIZE), folder / "to"
+        os.truncate(self.source, SLOW_SIZE + hole)
         self.process = spawn("pcp", *flags, *SLOW, self.source, self.target, **spawning)
         try:
             until(lambda: self.has_written(1 << 20), "a MiB is written")
@@ -288,13 +289,13 @@ class Slow:
         return end(self.process)
 
 
-def resized(size, *flags):
+def resized(size, *flags, hole=0):
     """The source gets another size while it is copied."""
     with Folder(direct="-d" in flags, room=2 * SLOW_SIZE) as folder:
-        slow = Slow(folder, *flags)
+        slow = Slow(folder, *flags, hole=hole)
         os.truncate(slow.source, size)
         outcome = slow.go_on()
-        if size < SLOW_SIZE:
+        if size < SLOW_SIZE + hole:
             same(outcome, (1, f"pcp: '{slow.source}' has shrunk while it was copied\n"), "status and stderr")
             same(os.listdir(folder), ["from"], "the list of files")
         else:
@@ -306,6 +307,7 @@ def resized(size, *flags):
 for flags in [], ["-d"]:
     case(" ".join(["the source shrinks to nothing", *flags]), 0, *flags)(resized)
     case(" ".join(["the source shrinks by its last bytes", *flags]), SLOW_SIZE - 5, *flags)(resized)
+case("the source shrinks in the hole at its end")(lambda: resized(SLOW_SIZE + 5000, hole=1 << 20))
 case("the source grows, and is copied as it was", SLOW_SIZE + 5000)(resized)
 
 

@@ -21,6 +21,11 @@ pub(crate) trait Owner: Send + Sync {
     fn members(&self) -> &[BufRef] {
         &[]
     }
+
+    /// The reference of a slice to what it is a part of, given up.
+    fn take_whole(&mut self) -> Option<BufRef> {
+        None
+    }
 }
 
 type Erased = SmallBox<dyn Owner, S4>;
@@ -100,7 +105,7 @@ impl Buf {
         if !whole.members().is_empty() || end > whole.len {
             return Err(Status::EINVAL);
         }
-        Self::behind(whole.data.wrapping_add(offset), len, smallbox::smallbox!(Part { _whole: whole.retain() }))
+        Self::behind(whole.data.wrapping_add(offset), len, smallbox::smallbox!(Part { whole: Some(whole.retain()) }))
     }
 
     pub(crate) fn list(members: &[Option<&Self>]) -> Result<BufRef> {
@@ -199,14 +204,25 @@ impl BufRef {
     #[cold]
     #[inline(never)]
     fn free(&mut self) {
-        fence(Ordering::Acquire);
-        // SAFETY: the last reference is gone, so the header is this call's alone.
-        unsafe {
-            let header = self.0.as_ptr();
-            let layout = (*header).layout;
-            std::ptr::drop_in_place(&raw mut (*header).owner);
-            (*header).mark = FREED;
-            graveyard::bury(header, layout);
+        let mut next = Some(self.0);
+        // A loop, not a recursion: slices of slices may be many deep.
+        while let Some(header) = next.take() {
+            fence(Ordering::Acquire);
+            let header = header.as_ptr();
+            // SAFETY: the last reference is gone, so the header is this call's alone.
+            let whole = unsafe {
+                let layout = (*header).layout;
+                let whole = (*header).owner.take_whole();
+                std::ptr::drop_in_place(&raw mut (*header).owner);
+                (*header).mark = FREED;
+                graveyard::bury(header, layout);
+                whole
+            };
+            let Some(whole) = whole else { break };
+            if whole.refs.load(Ordering::Relaxed) == 1 {
+                // Nobody else can add one: this is the only reference.
+                next = Some(whole.into_raw());
+            }
         }
     }
 }
@@ -244,9 +260,13 @@ impl Owner for Nothing {}
 
 /// Memory of another buffer.
 struct Part {
-    _whole: BufRef,
+    whole: Option<BufRef>,
 }
-impl Owner for Part {}
+impl Owner for Part {
+    fn take_whole(&mut self) -> Option<BufRef> {
+        self.whole.take()
+    }
+}
 
 struct List {
     members: Vec<BufRef>,

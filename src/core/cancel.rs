@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Asking for I/Os to be cancelled. Cancelling never delivers: the completion comes as any other.
 
+use std::collections::VecDeque;
+
 use super::ring::Ring;
 use super::state::State;
-use super::table::{Discarded, Kind, State as At, marks};
+use super::table::{Discarded, Io, Kind, State as At, marks};
 use super::{Result, Status};
 use crate::sys::{Backend, Sqe, entry, os};
 
@@ -82,7 +84,7 @@ impl<B: Backend> State<B> {
                 Ok(())
             }
             At::Kernel => {
-                let now = self.counts.enters as u32 | 1;
+                let now = (self.counts.enters as u32).wrapping_add(1);
                 let Some(side) = self.table.side(slot) else { return Ok(()) };
                 if std::mem::replace(&mut side.cancel_enter, now) == now {
                     return Ok(());
@@ -94,17 +96,22 @@ impl<B: Backend> State<B> {
     }
 
     pub(super) fn cancel_fd(&mut self, fd: i32) -> Result<i32> {
-        let mut asked = 0;
+        let fits = |io: &Io| io.fd == fd && fd >= 0 && io.state != At::Done;
+        let count = self.table.iter().filter(|(_, io)| fits(io)).count();
+        if count == 0 {
+            return Ok(0);
+        }
+        // Room for all of them and one more: from here on nothing fails, and neither does the start that comes with it.
+        self.overflow.try_reserve(count + 1)?;
         let mut from = 0;
-        while let Some(slot) = self.table.next_slot(from, |io| io.fd == fd && fd >= 0 && io.state != At::Done) {
+        while let Some(slot) = self.table.next_slot(from, fits) {
             if let Some(io) = self.table.get(slot) {
                 io.marks |= marks::CANCELLED;
             }
             self.ask_cancel(slot)?;
-            asked += 1;
             from = slot + 1;
         }
-        Ok(asked)
+        Ok(count as i32)
     }
 
     /// What waits for room is finished here; for the rest one entry cancels everything that the kernel has.
@@ -134,11 +141,16 @@ impl<B: Backend> State<B> {
     /// Finish what still waits for room with -ECANCELED; → how many I/Os.
     pub(super) fn finish_queued(&mut self) -> i32 {
         let mut finished = 0;
-        for sqe in std::mem::take(&mut self.overflow) {
-            if let Ok((slot, io)) = self.table.find(sqe.user_data) {
-                io.marks |= marks::CANCELLED;
-                self.finish(slot, Status::ECANCELED.code(), 0, 0);
-                finished += 1;
+        for _ in 0..self.overflow.len() {
+            let Some(sqe) = self.overflow.pop_front() else { break };
+            match self.table.find(sqe.user_data) {
+                Ok((slot, io)) => {
+                    io.marks |= marks::CANCELLED;
+                    self.finish(slot, Status::ECANCELED.code(), 0, 0);
+                    finished += 1;
+                }
+                // The ring's own stay.
+                Err(_) => self.overflow.push_back(sqe),
             }
         }
         finished
@@ -153,21 +165,26 @@ impl<B: Backend> State<B> {
         let user_data = io.user_data;
         let (is_done, is_multishot) = (io.state == At::Done, io.is(marks::MULTISHOT));
         io.marks |= marks::DROPPED;
-        let events = self.table.old_side(slot).map_or(0, |side| std::mem::take(&mut side.events).len() as u32);
-        let waiting = events + u32::from(is_done);
-        self.counts.done -= waiting;
+        let events = self.table.old_side(slot).map_or_else(VecDeque::new, |side| std::mem::take(&mut side.events));
+        self.counts.done -= events.len() as u32 + u32::from(is_done);
         self.counts.dropped += 1;
         self.call_ready(slot, Status::DROPPED.code());
         if !is_done {
             self.counts.unwanted += 1;
             if is_multishot {
-                self.ask_cancel(slot)?;
+                if let Some(io) = self.table.get(slot) {
+                    io.marks |= marks::CANCELLED;
+                }
+                // Without memory for it now, the multishot runs until it ends by itself or the ring closes.
+                let _ = self.ask_cancel(slot);
             }
-            return Ok((user_data, None));
         }
         let Some(io) = self.table.get(slot) else { return Ok((user_data, None)) };
-        if io.is(marks::LISTED) {
-            return Ok((user_data, Some(Discarded::take_from(io))));
+        if !is_done || io.is(marks::LISTED) {
+            return Ok((user_data, Some(Discarded::take_from(io, events))));
+        }
+        if let Some(side) = self.table.old_side(slot) {
+            side.events = events;
         }
         Ok((user_data, self.table.remove(slot).map(Discarded::new)))
     }

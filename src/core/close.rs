@@ -20,8 +20,8 @@ pub(super) struct Closing {
     limit: Limit,
     /// The kernel can be entered.
     drives: bool,
-    /// One enter at least has been made, whatever the limit.
-    tried: bool,
+    /// Enters made; two at least, whatever the limit.
+    tried: u8,
     held: Vec<(Option<super::BufRef>, Option<super::storage::Storage>)>,
     bytes: u64,
     orphaned: i32,
@@ -31,6 +31,9 @@ pub(super) struct Closing {
 
 /// How long a close waits before it asks again for what did not let itself be cancelled.
 const ASK_AGAIN_NS: u64 = 20_000_000;
+
+/// How long a close without a limit waits for the rest when the kernel has said that it lost completions.
+const LOST_WAIT_NS: u64 = 1_000_000_000;
 
 impl<B: Backend> Ring<B> {
     /// Close the ring; `None`: within a callback, to be done when it returns.
@@ -108,15 +111,7 @@ impl<B: Backend> Ring<B> {
         let _ = state.cancel_all();
         drop(state);
         self.tell_waiters_slowly();
-        Ok(Closing {
-            limit,
-            drives: true,
-            tried: false,
-            held: Vec::new(),
-            bytes: 0,
-            orphaned: 0,
-            instead: instead.err(),
-        })
+        Ok(Closing { limit, drives: true, tried: 0, held: Vec::new(), bytes: 0, orphaned: 0, instead: instead.err() })
     }
 
     /// One step: `None` = there is something to deliver, or to look at again.
@@ -134,12 +129,18 @@ impl<B: Backend> Ring<B> {
                 return Ok(Some(closing.instead.map_or(Ok(closing.orphaned), Err)));
             }
         }
+        let lost = self.lock(me).lost;
+        if lost && matches!(closing.limit, Limit::Never) {
+            // What the kernel has lost never comes.
+            closing.limit = Limit::Within(LOST_WAIT_NS);
+        }
         let left = closing.limit.left();
-        if !closing.drives || left == Some(0) && closing.tried {
+        // The second enter brings what the cancels of the first have completed.
+        if !closing.drives || left == Some(0) && closing.tried >= 2 {
             self.lock(me).orphan_all(closing);
             return Ok(None);
         }
-        closing.tried = true;
+        closing.tried = closing.tried.saturating_add(1);
         let mut slice = Limit::Within(left.unwrap_or(ASK_AGAIN_NS).min(ASK_AGAIN_NS));
         let waited = self.wait_for(me, &mut slice, |state| {
             let _ = state.collect();
@@ -212,7 +213,7 @@ impl<B: Backend> State<B> {
             self.finish(slot, status.code(), 0, 0);
         }
         if let Ok(held) = held {
-            closing.held = held;
+            closing.held.extend(held);
         }
     }
 }

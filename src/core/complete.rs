@@ -9,7 +9,9 @@ use super::buf::BufRef;
 use super::lent::Out;
 use super::session::Delivery;
 use super::state::{Phase, Ready, State};
-use super::table::{Completion, Gone, Io, Kind, State as At, To, completion_flags, generation_of, marks};
+use super::table::{
+    Completion, Gone, HOLDS_DESCRIPTOR, Io, Kind, State as At, To, completion_flags, generation_of, marks,
+};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe};
 
@@ -120,7 +122,8 @@ impl<B: Backend> State<B> {
     #[cold]
     fn submit_again(&mut self, slot: u32) -> bool {
         let Some(&sqe) = self.again.get(slot as usize) else { return false };
-        let unasked = self.table.get(slot).is_some_and(|io| !io.is(marks::CANCELLED | marks::TIMED_OUT));
+        let unasked =
+            self.table.get(slot).is_some_and(|io| !io.is(marks::CANCELLED | marks::TIMED_OUT | marks::DROPPED));
         if !unasked || self.phase != Phase::Open || self.reserve_entry().is_err() {
             return false;
         }
@@ -258,15 +261,14 @@ fn special(io: &mut Io, cqe: Cqe) -> Meaning {
     if matches!(io.opcode, op::SEND_ZC | op::SENDMSG_ZC) {
         io.result = cqe.result;
         io.flags = cqe.flags & !cqe_flags::MORE;
-        io.marks |= marks::NOTIFIES;
         return Meaning::Noted;
     }
     Meaning::Event
 }
 
 fn close_unwanted_event(io: &Io, cqe: Cqe) {
-    if cqe.result >= 0 && io.makes_descriptor() {
-        crate::sys::os::close_unwanted(cqe.result);
+    if let Some(fd) = io.descriptor(cqe.result) {
+        crate::sys::os::close_unwanted(fd);
     }
 }
 
@@ -300,7 +302,7 @@ pub(super) fn completion(io: &Io, buf: Option<BufRef>, result: i32, flags: u32) 
         result,
         flags,
         opcode: io.opcode.into(),
-        reserved0: 0,
+        reserved0: if io.is(marks::DESCRIPTOR) { HOLDS_DESCRIPTOR } else { 0 },
         reserved: [0; 2],
     }
 }

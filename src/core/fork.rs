@@ -95,11 +95,18 @@ pub(super) fn forget(fd: i32) {
 /// In the thread that forks: no ring opens or closes its descriptor meanwhile.
 pub(crate) fn before() {
     DESCRIPTORS.lock.lock();
+    // The child needs these two for rings and buffers of its own: no other thread may be holding them.
+    std::mem::forget(MARK.lock());
+    super::quarantine::hold();
 }
 
 pub(crate) fn after_in_parent() {
-    // SAFETY: `before` took it.
-    unsafe { DESCRIPTORS.lock.unlock() };
+    super::quarantine::let_go();
+    // SAFETY: `before` took both.
+    unsafe {
+        MARK.force_unlock();
+        DESCRIPTORS.lock.unlock();
+    }
 }
 
 /// In the child, which has one thread.

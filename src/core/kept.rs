@@ -12,55 +12,71 @@ impl<B: Backend> Ring<B> {
     /// Take a kept completion, or leave `ready` to be told of it. One step under the lock: no notification is lost.
     pub(crate) fn poll(&self, io: u64, ready: Option<(HostFn, usize)>) -> Result<Option<Completion>> {
         let me = os::thread_id();
-        let taken = {
+        let (taken, told) = {
             let mut state = self.lock(me);
             state.check_kept(io)?;
-            match state.take_kept(io)? {
+            let taken = match state.take_kept(io)? {
                 Some(taken) => Ok(Some(taken)),
                 None => state.await_ready(io, ready).map(|()| None),
-            }
+            };
+            (taken, !state.ready.is_empty())
         };
+        if told {
+            self.kick_if_due();
+        }
         self.empty_trash(me);
         taken
     }
 
     /// Wait for a kept completion, driving meanwhile.
     pub(crate) fn wait_io(&self, io: u64, mut limit: Limit) -> Result<Completion> {
+        let mut woken = false;
+        loop {
+            let waited = self.wait_io_once(io, &mut limit, &mut woken);
+            // Outside the role: what runs here may drive or close the ring itself.
+            self.empty_trash(os::thread_id());
+            if let Some(result) = waited.transpose() {
+                if woken {
+                    self.keep_wake();
+                }
+                return result;
+            }
+        }
+    }
+
+    /// One round as the driver; `None`: to be gone on with.
+    fn wait_io_once(&self, io: u64, limit: &mut Limit, woken: &mut bool) -> Result<Option<Completion>> {
         let look = |state: &mut State<B>| -> Option<Result<Completion>> {
             if let Err(status) = state.check_kept(io) {
                 return Some(Err(status));
             }
             state.take_kept(io).transpose()
         };
-        let driver = match self.begin_in_turn(&mut limit, look)? {
-            TurnEnd::Found(taken) => {
-                self.empty_trash(os::thread_id());
-                return Ok(taken);
-            }
+        let driver = match self.begin_in_turn(limit, look)? {
+            TurnEnd::Found(taken) => return Ok(Some(taken)),
             TurnEnd::Time => return Err(Status::ETIME),
             TurnEnd::Driver(driver) => driver,
         };
         let mut found = None;
-        loop {
-            let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
-                if found.is_none() {
-                    state.collect()?;
-                    found = look(state);
-                }
-                Ok(found.is_some())
-            })?;
-            self.empty_trash(driver.me);
-            if let Some(found) = found.take() {
-                return found;
+        let waited = self.wait_for(driver.me, limit, |state| {
+            if found.is_none() {
+                state.collect()?;
+                found = look(state);
             }
-            match woken {
-                // Wakes are for the loops that drive.
-                Woken::Enough | Woken::Wake => {}
-                Woken::Time => return Err(Status::ETIME),
-                Woken::Signal => return Err(Status::EINTR),
-                Woken::Closing => return Err(Status::CLOSED),
-                Woken::Refused(status) => return Err(status),
+            Ok(found.is_some() || state.has_trash())
+        });
+        match (found, waited) {
+            (Some(found), _) => found.map(Some),
+            (None, Err(status) | Ok((Woken::Refused(status), _))) => Err(status),
+            (None, Ok((Woken::Time, _))) => Err(Status::ETIME),
+            (None, Ok((Woken::Signal, _))) => Err(Status::EINTR),
+            (None, Ok((Woken::Closing, _))) => Err(Status::CLOSED),
+            // Wakes are for the loops that drive: kept for the next of those.
+            (None, Ok((Woken::Wake, _))) => {
+                *woken = true;
+                Ok(None)
             }
+            (None, Ok((Woken::Enough, _))) => Ok(None),
         }
     }
 
@@ -131,40 +147,41 @@ impl<B: Backend> Ring<B> {
     /// Completions that process or reap would deliver, and kept ones.
     pub(crate) fn ready(&self) -> Result<i32> {
         let me = os::thread_id();
-        let there = {
+        let (there, kick) = {
             let mut state = self.lock(me);
-            let before = state.deliverable();
-            // A driver that sleeps in enter must see what is taken out of its queue.
+            let mut kick = false;
             if state.phase != Phase::Closed {
+                // A driver that sleeps in enter must see what is taken out of its queue, wakes included.
+                kick = self.is_asleep() && state.backend()?.available() > 0;
+                state.disturbed |= kick;
+                state.kicked |= kick;
                 state.collect()?;
-                if state.deliverable() > before && self.is_asleep() {
-                    state.kicked = true;
-                    drop(state);
-                    self.kick();
-                    state = self.lock(me);
-                }
             }
             if state.nothing_left() {
                 return Err(Status::CLOSED);
             }
-            state.deliverable()
+            (state.deliverable(), kick)
         };
+        if kick {
+            self.kick();
+        }
         self.empty_trash(me);
         Ok(there as i32)
     }
 
-    /// Drop what nobody takes, outside the lock.
+    /// Drop what nobody takes, outside the lock and the driver's role.
     pub(super) fn empty_trash(&self, me: usize) {
-        loop {
-            let discarded = self.lock(me).next_trash();
-            if discarded.is_none() {
-                return;
-            }
+        if self.lock(me).has_trash() {
+            self.pinned(|| while self.lock(me).next_trash().is_some() {});
         }
     }
 }
 
 impl<B: Backend> State<B> {
+    pub(super) fn has_trash(&self) -> bool {
+        !self.trash.is_empty()
+    }
+
     /// Closed, and everything has been taken.
     pub(super) fn nothing_left(&self) -> bool {
         self.phase == Phase::Closed && self.deliverable() == 0

@@ -54,8 +54,7 @@ impl Out {
     }
 }
 
-/// The reference to a buffer that the running callback is lent. The callback may take it, a start of the same buffer
-/// within the callback gets it passed on; what is left afterwards is released.
+/// The reference to a buffer that the running callback is lent. The callback may take it; else it is released afterwards.
 #[derive(Default)]
 pub(crate) struct Lent {
     buf: Cell<Option<NonNull<Buf>>>,
@@ -71,28 +70,13 @@ impl Lent {
         self.owned.set(buf.is_some());
     }
 
-    /// Pass the reference on to a new I/O, if it is of `buf` and still here.
-    #[inline]
-    pub(super) fn pass_on(&self, buf: &Buf) -> Option<BufRef> {
-        if !self.owned.get() || self.buf.get() != Some(NonNull::from(buf)) {
+    /// The reference, for the host to keep.
+    pub(crate) fn take(&self) -> Option<BufRef> {
+        if !self.owned.replace(false) {
             return None;
         }
-        self.owned.set(false);
         // SAFETY: `lend` put this one reference here.
-        Some(unsafe { BufRef::from_raw(NonNull::from(buf)) })
-    }
-
-    /// A reference for the host to keep.
-    pub(crate) fn take(&self) -> Option<BufRef> {
-        let buf = self.buf.take()?;
-        // SAFETY: the reference is here, or was passed on to an I/O that can't retire before the callback returns.
-        let held = unsafe { BufRef::from_raw(buf) };
-        if self.owned.replace(false) {
-            return Some(held);
-        }
-        let kept = held.retain();
-        let _ = held.into_raw();
-        Some(kept)
+        self.buf.take().map(|buf| unsafe { BufRef::from_raw(buf) })
     }
 
     /// After the callback: what nobody took is released.

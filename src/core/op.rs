@@ -206,14 +206,25 @@ fn trackable(sqe: &Sqe) -> bool {
                 | sqe_flags::BUFFER_SELECT)
             == 0
     );
-    let opcode = !matches!(
-        sqe.opcode,
-        op::MSG_RING | op::LINK_TIMEOUT | op::FILES_UPDATE | op::URING_CMD | op::NOP128 | op::URING_CMD128
-    );
+    // An update of a poll could rename an I/O of the library's.
+    let renames = sqe.opcode == op::POLL_REMOVE && sqe.len & entry::POLL_UPDATE_USER_DATA != 0;
+    let opcode = !renames
+        && !matches!(
+            sqe.opcode,
+            op::MSG_RING | op::LINK_TIMEOUT | op::FILES_UPDATE | op::URING_CMD | op::NOP128 | op::URING_CMD128
+        );
     // Slot 0 of the registered files is the sentinel's: not to be used, replaced (indices here count from 1) or closed.
     let installs = matches!(sqe.opcode, op::OPENAT | op::OPENAT2 | op::CLOSE | op::ACCEPT | op::SOCKET | op::PIPE);
     let file = (sqe.flags & sqe_flags::FIXED_FILE == 0 || sqe.fd > 0) && !(installs && sqe.file_index == 1);
     opcode && sqe.flags & !FLAGS == 0 && file
+}
+
+/// Whether an entry's result is a descriptor of the process, which only its taker knows. (A direct install's is a slot.)
+#[cold]
+pub(super) fn makes_descriptor(sqe: &Sqe) -> bool {
+    use entry::op;
+    let opens = matches!(sqe.opcode, op::OPENAT | op::OPENAT2 | op::ACCEPT | op::SOCKET);
+    opens && sqe.file_index == 0 || sqe.opcode == op::FIXED_FD_INSTALL
 }
 
 /// Whether an entry may complete several times.

@@ -37,9 +37,8 @@ impl<B: Backend> Ring<B> {
             }
             let (woken, _) = self.wait_for(me, &mut Limit::Within(0), |state| {
                 state.collect()?;
-                Ok(state.deliverable() > 0 || state.has_due())
+                Ok(state.has_work())
             })?;
-            self.empty_trash(me);
             match woken {
                 Woken::Enough | Woken::Wake => return self.stay_awake(me),
                 Woken::Refused(status) => return Err(status),
@@ -60,7 +59,7 @@ impl<B: Backend> Ring<B> {
             return Ok(Some(true));
         }
         state.collect()?;
-        if state.deliverable() > 0 || state.has_due() {
+        if state.has_work() {
             return Ok(Some(true));
         }
         let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer_at != 0 && state.timer_at <= at);
@@ -85,9 +84,7 @@ impl<B: Backend> Ring<B> {
     pub(super) fn signal_leftovers(&self, me: usize) {
         let mut state = self.lock(me);
         if state.event_fd.is_some() {
-            let left = state.has_due()
-                || state.deliverable() > 0
-                || state.backend.as_mut().is_some_and(|backend| backend.available() > 0);
+            let left = state.has_work() || state.backend.as_mut().is_some_and(|backend| backend.available() > 0);
             if left {
                 let _ = state.event_fd().map(os::eventfd_write);
             }
@@ -96,7 +93,7 @@ impl<B: Backend> Ring<B> {
 }
 
 impl<B: Backend> State<B> {
-    fn event_fd(&mut self) -> Result<i32> {
+    pub(super) fn event_fd(&mut self) -> Result<i32> {
         let fd = match &self.event_fd {
             Some(fd) => fd.as_raw_fd(),
             None => self.event_fd.insert(os::eventfd()?).as_raw_fd(),

@@ -63,3 +63,13 @@ pub(super) fn bytes() -> u64 {
     collect();
     ORPHANS.lock().iter().map(|(_, orphans)| orphans.bytes).sum()
 }
+
+/// Around a fork.
+pub(super) fn hold() {
+    std::mem::forget(ORPHANS.lock());
+}
+
+pub(super) fn let_go() {
+    // SAFETY: `hold` took it.
+    unsafe { ORPHANS.force_unlock() };
+}

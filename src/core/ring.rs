@@ -99,6 +99,7 @@ impl<B: Backend> Ring<B> {
         Ok(())
     }
 
+    #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
         !self.process.is_current()
     }
@@ -167,6 +168,10 @@ impl<B: Backend> Ring<B> {
     #[inline]
     pub(super) fn take_role(&self, state: &mut Guard<'_, State<B>>, me: usize) {
         state.driver = me;
+        if self.options.mode == Mode::Shared && self.sleeps_in_loop() {
+            // Another thread's event loop still sleeps: it shall come back and prepare again.
+            let _ = state.event_fd().map(os::eventfd_write);
+        }
         self.awake();
         if self.options.mode == Mode::Owner {
             OwnerLock::settle(state, me);
@@ -195,6 +200,17 @@ impl<B: Backend> Ring<B> {
         self.seat.thread() == GONE
     }
 
+    /// Whether the calling thread may make a call that drives or waits for the driver. A closed ring is anybody's.
+    fn may_wait(&self, state: &State<B>, me: usize) -> Result<()> {
+        if matches!(state.phase, Phase::Closing | Phase::Closed) {
+            return Ok(());
+        }
+        if self.options.mode == Mode::Owner && !matches!(self.seat.thread(), 0) && self.seat.thread() != me {
+            return Err(Status::WRONG_THREAD);
+        }
+        if state.driver == me { Err(Status::EBUSY) } else { Ok(()) }
+    }
+
     /// Become the driver of a SHARED ring, waiting for one's turn; `None`: `done` came true first.
     pub(super) fn begin_in_turn<T>(
         &self,
@@ -205,6 +221,7 @@ impl<B: Backend> Ring<B> {
             let round = *self.turn.round.lock();
             let me = os::thread_id();
             let mut state = self.lock(me);
+            self.may_wait(&state, me)?;
             if let Some(found) = done(&mut state) {
                 return Ok(TurnEnd::Found(found?));
             }
@@ -350,6 +367,15 @@ impl<B: Backend> Ring<B> {
         true
     }
 
+    /// Hold the ring while functions of the host run in a call that doesn't drive: they may give up the last handle.
+    pub(super) fn pinned(&self, run: impl FnOnce()) {
+        self.retain();
+        run();
+        if self.release() {
+            self.deferred.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The calling thread is within a driver's call.
     #[cold]
     pub(crate) fn is_driven_here(&self) -> bool {
@@ -380,8 +406,10 @@ impl<B: Backend> Drop for Ring<B> {
             }
         }
         // What is left was complete and never taken.
-        while let Some(slot) = table.next_slot(0, |_| true) {
+        let mut from = 0;
+        while let Some(slot) = table.next_slot(from, |_| true) {
             drop(table.remove(slot).map(super::table::Discarded::new));
+            from = slot + 1;
         }
     }
 }

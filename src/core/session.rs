@@ -12,7 +12,7 @@
 use super::lent::Out;
 use super::lock::Guard;
 use super::ring::{Driver, Ring, TurnEnd};
-use super::state::{Ready, State};
+use super::state::{Phase, Ready, State};
 use super::table::HostFn;
 use super::wait::{Limit, Woken, settle};
 use super::{Result, Status};
@@ -33,8 +33,15 @@ pub(crate) enum Step {
 
 pub(super) enum Kind {
     Process,
-    Run { min: u32, limit: Limit },
-    Drain { limit: Limit },
+    Run {
+        min: u32,
+        limit: Limit,
+    },
+    /// `woken`: a wake came, which is for others.
+    Drain {
+        limit: Limit,
+        woken: bool,
+    },
     Close(super::close::Closing),
 }
 
@@ -67,16 +74,17 @@ impl<B: Backend> Ring<B> {
     }
 
     /// Give out whatever comes until nothing is unfinished.
-    pub(crate) fn drain(&self, mut limit: Limit) -> Result<Session<'_, B>> {
-        let driver = loop {
-            // Another thread that drives brings this one's completions, but only a driver knows when all are out.
-            match self.begin_in_turn(&mut limit, |_| None::<Result<()>>)? {
-                TurnEnd::Driver(driver) => break driver,
-                TurnEnd::Time => return Err(Status::ETIME),
-                TurnEnd::Found(()) => {}
-            }
+    pub(crate) fn drain(&self, mut limit: Limit) -> Result<Option<Session<'_, B>>> {
+        // Another thread that drives may bring the last completion, and its callback return, meanwhile.
+        let drained = |state: &mut State<B>| {
+            let other = state.driver != 0 && state.phase == Phase::Open;
+            (other && state.unfinished() == 0 && !state.has_due() && state.lent.is_null()).then_some(Ok(()))
         };
-        Ok(Session::new(self, driver, Kind::Drain { limit }, 0))
+        match self.begin_in_turn(&mut limit, drained)? {
+            TurnEnd::Driver(driver) => Ok(Some(Session::new(self, driver, Kind::Drain { limit, woken: false }, 0))),
+            TurnEnd::Time => Err(Status::ETIME),
+            TurnEnd::Found(()) => Ok(None),
+        }
     }
 }
 
@@ -101,6 +109,10 @@ impl<'a, B: Backend> Session<'a, B> {
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Step {
         if self.started {
+            if self.ring.is_forked() {
+                // The function of the host that ran has forked, and this is the child.
+                return Step::End(Err(Status::FORKED));
+            }
             if let Some(delivery) = self.next_delivery() {
                 return Step::Deliver(delivery);
             }
@@ -202,30 +214,44 @@ impl<'a, B: Backend> Session<'a, B> {
             }
             Kind::Process => return self.end_process(Woken::Enough),
             Kind::Run { min, limit } => {
-                let (min, mut left) = (*min, *limit);
-                // Something for the host came in the round before, be it for a ready function that has taken it already.
-                if self.started
-                    && (self.delivered > 0
-                        || min == 0
-                        || self.announced != self.ring.lock(self.driver.me).counts.announced)
-                {
-                    return self.end_process(Woken::Enough);
-                }
-                let (woken, _) = self.ring.wait_for(self.driver.me, &mut left, |state| state.has_for_run(min))?;
-                if self.started && woken != Woken::Enough || matches!(woken, Woken::Closing | Woken::Refused(_)) {
-                    return self.end_process(woken);
-                }
-                // Should this round's completions all be the ring's own or unwanted, it waits on; unless the wait was cut short.
-                let cut_short = woken != Woken::Enough || self.ring.lock(self.driver.me).deliverable() >= min.max(1);
-                self.kind = if cut_short { Kind::Process } else { Kind::Run { min, limit: left } };
-                self.begin_round();
+                let (min, limit) = (*min, *limit);
+                return self.advance_run(min, limit);
             }
-            Kind::Drain { limit } => {
-                let limit = *limit;
-                return self.advance_drain(limit);
+            Kind::Drain { limit, woken } => {
+                let (limit, woken) = (*limit, *woken);
+                return self.advance_drain(limit, woken);
             }
             Kind::Close(_) => return self.advance_close(),
         }
+        Ok(None)
+    }
+
+    fn advance_run(&mut self, min: u32, mut limit: Limit) -> Result<Option<i32>> {
+        let me = self.driver.me;
+        if self.started {
+            // Something for the host came in the round before, be it for a ready function that has taken it already; or
+            // nothing did, but the wait is over for another reason.
+            let state = self.ring.lock(me);
+            let came = self.delivered > 0 || self.announced != state.counts.announced || state.deliverable() >= min;
+            let cut_short = if came { Some(Woken::Enough) } else { self.ring.interruption(&state) };
+            drop(state);
+            let over = if limit.left() == Some(0) { Some(Woken::Time) } else { None };
+            if let Some(woken) = cut_short.or(over) {
+                return self.end_process(woken);
+            }
+        } else {
+            self.announced = self.ring.lock(me).counts.announced;
+        }
+        let announced = self.announced;
+        let (woken, _) = self.ring.wait_for(me, &mut limit, |state| state.has_for_run(min, announced))?;
+        if woken == Woken::Enough {
+            self.kind = Kind::Run { min, limit };
+        } else if self.started || matches!(woken, Woken::Closing | Woken::Refused(_)) {
+            return self.end_process(woken);
+        } else {
+            self.kind = Kind::Process;
+        }
+        self.begin_round();
         Ok(None)
     }
 
@@ -241,7 +267,6 @@ impl<'a, B: Backend> Session<'a, B> {
     fn begin_round(&mut self) {
         let mut state = self.ring.lock(self.driver.me);
         self.started = true;
-        self.announced = state.counts.announced;
         self.leftover = state.counts.callbacks;
         let stalled = u32::from(state.stalled.is_some());
         self.fresh = stalled + state.backend.as_mut().map_or(0, B::available);
@@ -262,35 +287,40 @@ impl<'a, B: Backend> Session<'a, B> {
         settle(self.delivered as i32, woken).map(Some)
     }
 
-    fn advance_drain(&mut self, mut limit: Limit) -> Result<Option<i32>> {
+    fn advance_drain(&mut self, mut limit: Limit, mut woken: bool) -> Result<Option<i32>> {
         let me = self.driver.me;
-        {
-            let mut state = self.ring.lock(me);
-            state.collect()?;
-            if state.unfinished() == 0 && !state.has_due() {
-                return Ok(Some(0));
+        let mut state = self.ring.lock(me);
+        state.collect()?;
+        if state.unfinished() == 0 && !state.has_due() {
+            if woken {
+                self.ring.keep_wake();
             }
-            if state.has_due() {
-                drop(state);
+            return Ok(Some(0));
+        }
+        drop(state);
+        // Callbacks that go on starting must not hide that the time is over.
+        let over = self.started && limit.left() == Some(0);
+        let mut rest = if over { Limit::Within(0) } else { limit };
+        let (end, _) = self.ring.wait_for(me, &mut rest, |state| {
+            state.collect()?;
+            Ok(!over && (state.has_due() || state.unfinished() == 0))
+        })?;
+        woken |= end == Woken::Wake;
+        self.kind = Kind::Drain { limit: if over { limit } else { rest }, woken };
+        let ended = match end {
+            Woken::Time => Status::ETIME,
+            Woken::Signal => Status::EINTR,
+            Woken::Closing => Status::CLOSED,
+            Woken::Refused(status) => status,
+            Woken::Enough | Woken::Wake => {
                 self.begin_round();
                 return Ok(None);
             }
+        };
+        if woken {
+            self.ring.keep_wake();
         }
-        let (woken, _) = self.ring.wait_for(me, &mut limit, |state| {
-            state.collect()?;
-            Ok(state.has_due() || state.unfinished() == 0)
-        })?;
-        self.kind = Kind::Drain { limit };
-        match woken {
-            Woken::Time => Err(Status::ETIME),
-            Woken::Signal => Err(Status::EINTR),
-            Woken::Closing => Err(Status::CLOSED),
-            Woken::Refused(status) => Err(status),
-            Woken::Enough | Woken::Wake => {
-                self.begin_round();
-                Ok(None)
-            }
-        }
+        Err(ended)
     }
 
     /// A callback has closed the ring: the session goes on as its close.
@@ -320,18 +350,16 @@ impl<'a, B: Backend> Session<'a, B> {
 }
 
 impl<B: Backend> State<B> {
-    /// Whether run has what it waits for. With a min of one anything in the queue is looked at in one pass.
+    /// Whether run has what it waits for, kept completions and older leftovers included. With a min of one, anything in the
+    /// queue is looked at in one pass.
     #[inline]
-    fn has_for_run(&mut self, min: u32) -> Result<bool> {
+    fn has_for_run(&mut self, min: u32, announced: u64) -> Result<bool> {
         if min > 1 {
             self.collect()?;
-            return Ok(self.deliverable() >= min || self.has_due_now());
+            let since = (self.counts.announced - announced) as u32;
+            return Ok(self.deliverable().max(since) >= min || !self.ready.is_empty());
         }
-        Ok(min == 0 || self.deliverable() > 0 || self.has_due() || self.backend()?.available() > 0)
-    }
-
-    /// Functions that wait to be told something don't count, but mustn't wait.
-    fn has_due_now(&self) -> bool {
-        !self.ready.is_empty()
+        let came = self.counts.announced != announced || self.deliverable() > 0;
+        Ok(min == 0 || came || self.has_due() || self.backend()?.available() > 0)
     }
 }

@@ -4,7 +4,7 @@
 use super::alloc::try_vec;
 use super::buf::{Buf, BufRef};
 use super::deadlines;
-use super::op::{Form, MOST, Template, is_multishot};
+use super::op::{Form, MOST, Template, is_multishot, makes_descriptor};
 use super::ring::Ring;
 use super::state::State;
 use super::storage::{Boxed, Storage, TimeSpec};
@@ -108,9 +108,7 @@ impl<B: Backend> State<B> {
         self.check_room(me)?;
         self.reserve_entry()?;
         // From here on nothing fails.
-        // SAFETY: nothing moves.
-        let reference = buf.map(|buf| unsafe { self.reference(buf, false, me) });
-        let (slot, handle) = self.insert(start, 0, &sqe, reference);
+        let (slot, handle) = self.insert(start, 0, &sqe, buf.map(Buf::retain));
         sqe.user_data = handle;
         self.accept(slot, &sqe, me);
         Ok(handle)
@@ -139,10 +137,15 @@ impl<B: Backend> State<B> {
         }
         self.reserve_entry()?;
         // From here on nothing fails.
-        // SAFETY: with `moves`, the reference is the caller's to give.
-        let reference = buf.map(|buf| unsafe { self.reference(buf, extras.moves, me) });
+        let reference = match buf {
+            // SAFETY: the reference is the caller's to give.
+            Some(buf) if extras.moves => Some(unsafe { BufRef::from_raw(buf.into()) }),
+            other => other.map(Buf::retain),
+        };
         let multishot = form == Form::Raw && is_multishot(&sqe);
-        let marks = if extras.moves { marks::MOVED } else { 0 } | if multishot { marks::MULTISHOT } else { 0 };
+        let mut marks = if extras.moves { marks::MOVED } else { 0 };
+        marks |= if multishot { marks::MULTISHOT } else { 0 };
+        marks |= if makes_descriptor(&sqe) { marks::DESCRIPTOR } else { 0 };
         let (slot, handle) = self.insert(start, marks, &sqe, reference);
         sqe.user_data = handle;
         if let (Some(storage), Some(side)) = (extras.storage, self.table.side(slot)) {
@@ -168,7 +171,7 @@ impl<B: Backend> State<B> {
             state: At::Kernel,
             marks,
             opcode: sqe.opcode,
-            fd: sqe.fd,
+            fd: if sqe.flags & sqe_flags::FIXED_FILE == 0 { sqe.fd } else { -1 },
             deadline: deadlines::NONE,
             started_ms: self.clock_ms,
             result: 0,
@@ -212,24 +215,6 @@ impl<B: Backend> State<B> {
         }
         self.counts.again += 1;
         Err(Status::EAGAIN)
-    }
-
-    /// A reference of the I/O's own: the caller's, the one lent to the running callback, or a new one.
-    /// # Safety
-    /// With `moves`, the caller gives one reference up.
-    #[inline(always)]
-    unsafe fn reference(&self, buf: &Buf, moves: bool, me: usize) -> BufRef {
-        if moves {
-            // SAFETY: the caller's duty.
-            return unsafe { BufRef::from_raw(buf.into()) };
-        }
-        if !self.lent.is_null() && self.driver == me {
-            // SAFETY: this is the driver's thread, within the callback that the session lends to.
-            if let Some(lent) = unsafe { &*self.lent }.pass_on(buf) {
-                return lent;
-            }
-        }
-        buf.retain()
     }
 
     #[cold]

@@ -93,6 +93,8 @@ pub(super) struct State<B: Backend> {
     pub(super) held_back: u32,
     /// The buffer lent to the running callback.
     pub(super) lent: *const Lent,
+    /// Another thread has taken completions out of the queue that a sleeping driver waits for.
+    pub(super) disturbed: bool,
     /// The kernel has said that it lost completions.
     pub(super) lost: bool,
     /// The driver is the one that closes.
@@ -135,6 +137,7 @@ impl<B: Backend> State<B> {
             attention: false,
             held_back: 0,
             lent: std::ptr::null(),
+            disturbed: false,
             lost: false,
             closer_drives: false,
             close_request: None,
@@ -217,8 +220,8 @@ impl<B: Backend> State<B> {
             // SAFETY: as in `enqueue`.
             unsafe { backend.push(&sqe) };
         }
-        if self.overflow.is_empty() {
-            self.overflow.shrink_to(64);
+        if self.overflow.is_empty() && self.overflow.capacity() > 1024 {
+            self.overflow = VecDeque::new();
         }
     }
 
@@ -248,6 +251,11 @@ impl<B: Backend> State<B> {
     #[inline]
     pub(super) fn has_due(&self) -> bool {
         !self.callbacks.is_empty() || !self.ready.is_empty() || !self.trash.is_empty()
+    }
+
+    /// Something to process or reap; kept completions are taken by handle, whenever the host likes.
+    pub(super) fn has_work(&self) -> bool {
+        self.has_due() || self.counts.reapable > 0
     }
 
     pub(super) fn set_deadline(&mut self, slot: u32, at: Option<u64>) {

@@ -16,8 +16,8 @@ use super::buf::BufRef;
 use super::deadlines;
 use super::storage::Storage;
 use super::{Result, Status};
+use crate::sys::Cqe;
 use crate::sys::os::close_unwanted;
-use crate::sys::{Cqe, entry};
 
 pub(super) const SLOT_BITS: u32 = 20;
 pub(super) const SLOTS: u32 = 1 << SLOT_BITS;
@@ -61,19 +61,16 @@ pub(crate) struct Completion {
     pub(crate) reserved: [u64; 2],
 }
 
+/// In `reserved0`, inside the library: the result is a descriptor.
+pub(super) const HOLDS_DESCRIPTOR: u32 = 1;
+
 impl Completion {
     /// Nobody takes it: a descriptor in it is closed.
     pub(crate) fn discard(self) {
-        if self.result >= 0 && makes_descriptor(self.opcode as u8) {
+        if self.result >= 0 && self.reserved0 & HOLDS_DESCRIPTOR != 0 {
             close_unwanted(self.result);
         }
     }
-}
-
-/// Whether an operation's result is a descriptor.
-fn makes_descriptor(opcode: u8) -> bool {
-    use entry::op;
-    matches!(opcode, op::OPENAT | op::OPENAT2 | op::ACCEPT | op::SOCKET | op::FIXED_FD_INSTALL)
 }
 
 /// Flags of a completion, in the surface's values.
@@ -121,8 +118,8 @@ pub(super) mod marks {
     pub(crate) const TIMED_OUT: u8 = 4;
     /// The buffer goes back with the completion.
     pub(crate) const MOVED: u8 = 8;
-    /// A zero-copy send's result is known, its notification not.
-    pub(crate) const NOTIFIES: u8 = 16;
+    /// The result, if it is one, is a descriptor of the process.
+    pub(crate) const DESCRIPTOR: u8 = 16;
     /// In a list of things to hand out.
     pub(crate) const LISTED: u8 = 32;
     /// May complete several times.
@@ -188,7 +185,7 @@ impl Io {
 
     /// Whether letting go of it may run functions of the host, or close a descriptor.
     pub(super) fn holds_nothing(&self) -> bool {
-        self.buf.is_none() && !(self.makes_descriptor() && self.result >= 0)
+        self.buf.is_none() && self.descriptor(self.result).is_none()
     }
 
     /// Nothing about it is special: it goes to its callback with its next completion, which is its last.
@@ -197,9 +194,9 @@ impl Io {
         self.marks == 0 && self.to == To::Callback && self.state == State::Kernel && self.deadline == deadlines::NONE
     }
 
-    /// Whether the result, when it is a descriptor, is one that only we know of.
-    pub(super) fn makes_descriptor(&self) -> bool {
-        makes_descriptor(self.opcode)
+    /// The descriptor that a result is.
+    pub(super) fn descriptor(&self, result: i32) -> Option<i32> {
+        (result >= 0 && self.is(marks::DESCRIPTOR)).then_some(result)
     }
 }
 
@@ -208,26 +205,34 @@ pub(crate) struct Discarded {
     _buf: Option<BufRef>,
     _storage: Option<Storage>,
     fd: Option<i32>,
+    /// Events that nobody took, of an I/O whose results are descriptors.
+    accepted: VecDeque<Cqe>,
 }
 
 impl Discarded {
     pub(super) fn new(gone: Gone) -> Self {
         let Gone { io, side } = gone;
-        let fd = (io.state == State::Done && io.result >= 0 && io.makes_descriptor()).then_some(io.result);
-        Self { _buf: io.buf, _storage: side.and_then(|side| side.storage), fd }
+        let fd = if io.state == State::Done { io.descriptor(io.result) } else { None };
+        let holds_descriptors = io.is(marks::DESCRIPTOR);
+        let (storage, events) = side.map_or((None, VecDeque::new()), |side| (side.storage, side.events));
+        let accepted = if holds_descriptors { events } else { VecDeque::new() };
+        Self { _buf: io.buf, _storage: storage, fd, accepted }
     }
 
-    /// As `new`, of an I/O whose slot is not free yet.
-    pub(super) fn take_from(io: &mut Io) -> Self {
-        let fd = (io.result >= 0 && io.makes_descriptor()).then_some(io.result);
-        io.result = -1;
-        Self { _buf: io.buf.take(), _storage: None, fd }
+    /// As `new`, of an I/O whose slot is not free yet; if it isn't done either, the kernel keeps its buffer.
+    pub(super) fn take_from(io: &mut Io, events: VecDeque<Cqe>) -> Self {
+        let is_done = io.state == State::Done;
+        let fd = if is_done { io.descriptor(io.result) } else { None };
+        io.result = if is_done { -1 } else { io.result };
+        let accepted = if io.is(marks::DESCRIPTOR) { events } else { VecDeque::new() };
+        Self { _buf: if is_done { io.buf.take() } else { None }, _storage: None, fd, accepted }
     }
 }
 
 impl Drop for Discarded {
     fn drop(&mut self) {
-        if let Some(fd) = self.fd {
+        let accepted = self.accepted.iter().map(|event| event.result).filter(|result| *result >= 0);
+        for fd in self.fd.into_iter().chain(accepted) {
             close_unwanted(fd);
         }
     }
@@ -304,7 +309,7 @@ impl Table {
     #[inline]
     pub(super) fn find(&mut self, handle: u64) -> Result<(u32, &mut Io)> {
         match self.slab.get_mut(slot_of(handle)) {
-            Some(io) if io.handle == handle => Ok((slot_of(handle) as u32, io)),
+            Some(io) if io.handle == handle && generation_of(handle) != 0 => Ok((slot_of(handle) as u32, io)),
             _ => Err(Status::STALE),
         }
     }
@@ -392,8 +397,10 @@ const _: () = assert!(deadlines::NONE == NO_SLOT);
 impl Drop for Table {
     fn drop(&mut self) {
         // Sides are taken out with their I/Os.
-        while let Some(slot) = self.next_slot(0, |_| true) {
+        let mut from = 0;
+        while let Some(slot) = self.next_slot(from, |_| true) {
             drop(self.remove(slot));
+            from = slot + 1;
         }
     }
 }

@@ -57,6 +57,7 @@ pub(super) enum Woken {
 struct Last {
     entered: bool,
     taken: u32,
+    submitted: u32,
     waited: bool,
     busy: bool,
 }
@@ -102,7 +103,7 @@ impl<B: Backend> Ring<B> {
             drop(state);
             let entered = B::enter(gate, Enter { submit, wait, flush, timeout });
             self.awake();
-            last = Last { entered: true, taken: 0, waited: wait, busy: false };
+            last = Last { entered: true, taken: 0, submitted: submit, waited: wait, busy: false };
             match entered {
                 Ok(count) => {
                     last.taken = count;
@@ -137,7 +138,7 @@ impl<B: Backend> Ring<B> {
 
     /// What ends a wait besides what it waits for.
     #[inline]
-    fn interruption(&self, state: &State<B>) -> Option<Woken> {
+    pub(super) fn interruption(&self, state: &State<B>) -> Option<Woken> {
         if state.phase == Phase::Closing && !state.closer_drives {
             return Some(Woken::Closing);
         }
@@ -162,7 +163,10 @@ impl<B: Backend> Ring<B> {
         state.collect()?;
         let there = state.deliverable();
         drop(state);
-        self.empty_trash(driver.me);
+        let me = driver.me;
+        // Outside the role: what runs in there may drive or close the ring itself.
+        drop(driver);
+        self.empty_trash(me);
         settle(there as i32, woken)
     }
 }
@@ -188,9 +192,11 @@ impl<B: Backend> State<B> {
                 self.clock_ms = self.clock_now();
             }
             if last.taken > 0 {
-                quiet = last.waited && self.backend()?.available() == 0;
+                let whole = last.taken == last.submitted;
+                quiet = last.waited && whole && !self.disturbed && self.backend()?.available() == 0;
             }
         }
+        self.disturbed = false;
         self.kicked = false;
         self.refill();
         if self.deadlines.nearest().is_some() && self.expire() {

@@ -54,6 +54,15 @@ impl<B: Backend> Ring<B> {
         self.sleep.sleep.load(Ordering::Relaxed) != AWAKE
     }
 
+    pub(super) fn sleeps_in_loop(&self) -> bool {
+        self.sleep.sleep.load(Ordering::Relaxed) == LOOP
+    }
+
+    /// A wake that came in a call that ignores wakes: it ends the next wait.
+    pub(super) fn keep_wake(&self) {
+        self.sleep.woken.store(true, Ordering::Release);
+    }
+
     /// Under the lock, before a wait; false if a wake came first.
     #[inline]
     pub(super) fn fall_asleep(&self) -> bool {
@@ -106,8 +115,15 @@ impl<B: Backend> Ring<B> {
     /// Wake a driver that sleeps, after a change under the lock that it should see.
     #[cold]
     pub(super) fn kick(&self) {
-        // Failure: the ring is closing, and its close looks at everything.
-        let _ = self.visit(|| self.signal_sleeper());
+        for round in 0..64 {
+            // CLOSED: the ring's close looks at everything.
+            if matches!(self.visit(|| self.signal_sleeper()), Ok(()) | Err(Status::CLOSED)) {
+                return;
+            }
+            os::back_off(64 + round);
+        }
+        // The kernel has no memory for a message: the next change tries again.
+        self.lock(os::thread_id()).kicked = false;
     }
 
     fn signal_sleeper(&self) -> SysResult<()> {

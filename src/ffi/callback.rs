@@ -65,7 +65,8 @@ pub(super) unsafe fn take_lent(completion: *mut paluring_completion) -> *mut pal
     lent.take().map_or(std::ptr::null_mut(), |buf| buf.into_raw().as_ptr().cast())
 }
 
-pub(super) fn to_host(completion: Completion) -> paluring_completion {
+pub(super) fn to_host(mut completion: Completion) -> paluring_completion {
+    completion.reserved0 = 0;
     // SAFETY: the same layout, checked below; the reference to a buffer goes with its pointer.
     unsafe { std::mem::transmute(completion) }
 }

@@ -9,7 +9,7 @@
 use std::ffi::c_int;
 
 use super::callback::run_session;
-use super::guard::{any, driver, fill, put, signal_safe};
+use super::guard::{any, driver, fill, letting_go, put, signal_safe};
 use super::io::paluring_completion;
 use super::ring::paluring_ring;
 use crate::core::Limit;
@@ -90,7 +90,10 @@ pub unsafe extern "C" fn paluring_ring_reap(
 /// Ownership: buffers are lent to callbacks   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until all is done, the timeout or a signal   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_ns: i64) -> i32 {
-    driver(ring, |ring| run_session(ring, ring.drain(Limit::from_ns(timeout_ns))?))
+    driver(ring, |ring| match ring.drain(Limit::from_ns(timeout_ns))? {
+        Some(session) => run_session(ring, session),
+        None => Ok(0),
+    })
 }
 
 /// Count the completions that process or reap would deliver now, and the kept ones, without entering the kernel.
@@ -99,7 +102,7 @@ pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_n
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_ready(ring: *mut paluring_ring) -> i32 {
-    any(ring, |ring| ring.ready())
+    letting_go(ring, |ring| ring.ready())
 }
 
 /// End the driver's wait, or its next one. Wakes coalesce.

@@ -80,6 +80,11 @@ pub(super) fn any(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Ou
     with_ring(ring, Takes::Usable, body)
 }
 
+/// A call that may let go of buffers: their release functions may give up the last reference to the ring.
+pub(super) fn letting_go(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {
+    driver(ring, body)
+}
+
 /// A driver's call: functions of the host may run in it, and give up the last reference.
 #[inline(always)]
 pub(super) fn driver(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {

@@ -4,6 +4,7 @@
 use std::ptr::NonNull;
 
 use super::buf::paluring_buf;
+use super::callback::run_session;
 use super::guard::{EINVAL, caught_or_status, report_misuse};
 use super::ring::paluring_ring;
 use crate::core::{Buf, BufRef, KernelRing, Status};
@@ -101,14 +102,21 @@ pub(super) unsafe fn take_ring(ring: *mut paluring_ring) -> Option<Box<KernelRin
     Some(unsafe { Box::from_raw(ring.cast()) })
 }
 
-/// After a driver's call in which the last reference was given up.
+/// After a call in which the last reference was given up: close the ring, if that has not happened, and free it.
 /// # Safety
 /// `is_deferred` has said so, and the call is over.
 #[cold]
 pub(super) unsafe fn free_deferred(ring: *mut paluring_ring) {
     live::remove(ring as usize);
     // SAFETY: from `give_ring`; nobody holds a reference.
-    drop(unsafe { Box::<KernelRing>::from_raw(ring.cast()) });
+    close_and_drop(unsafe { Box::from_raw(ring.cast()) });
+}
+
+/// The end of a ring whose last reference is gone.
+pub(super) fn close_and_drop(ring: Box<KernelRing>) {
+    if let Ok(session) = ring.close_last() {
+        let _ = run_session(&ring, session);
+    }
 }
 
 /// Debug builds know which rings there are, and tell of a call on one that isn't there any more.

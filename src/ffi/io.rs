@@ -8,7 +8,7 @@
 
 use super::buf::paluring_buf;
 use super::callback::host_ready;
-use super::guard::{any, driver, fill, given, zeroed};
+use super::guard::{any, driver, fill, given, letting_go, zeroed};
 use super::op::paluring_op;
 use super::ring::paluring_ring;
 use crate::core::Limit;
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn paluring_io_poll(
 ) -> i32 {
     // SAFETY: host: out_completion is NULL or writable.
     unsafe { zeroed(out_completion) };
-    any(ring, |ring| {
+    letting_go(ring, |ring| {
         let taken = ring.poll(io, host_ready(ready, user_data))?;
         // SAFETY: as above.
         Ok(taken.map_or(0, |taken| unsafe { fill(out_completion, taken) }))
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn paluring_io_wait(
 pub unsafe extern "C" fn paluring_io_drop(ring: *mut paluring_ring, io: paluring_io, out_user_data: *mut usize) -> i32 {
     // SAFETY: host: out_user_data is NULL or writable.
     unsafe { zeroed(out_user_data) };
-    any(ring, |ring| {
+    letting_go(ring, |ring| {
         if io != 0 {
             let user_data = ring.drop_io(io)?;
             // SAFETY: as above.

@@ -9,7 +9,7 @@ use std::ffi::c_char;
 
 use super::callback::run_session;
 use super::guard::{EINVAL, caught, closing, fits, read_sized};
-use super::handle::{borrow_ring, give_ring, take_ring};
+use super::handle::{borrow_ring, close_and_drop, give_ring, take_ring};
 use crate::core::unavailable::{self, Reason};
 use crate::core::{KernelRing, Limit, Mode, Options};
 
@@ -123,9 +123,7 @@ pub unsafe extern "C" fn paluring_ring_release(ring: *mut paluring_ring) {
     caught((), || {
         // SAFETY: host: NULL or a reference that is given up here.
         if let Some(last) = unsafe { take_ring(ring) } {
-            if let Ok(session) = last.close_last() {
-                let _ = run_session(&last, session);
-            }
+            close_and_drop(last);
         }
     });
 }

@@ -59,6 +59,7 @@ pub(crate) mod op {
     pub(crate) const WRITEV: u8 = o::Writev::CODE;
     pub(crate) const FSYNC: u8 = o::Fsync::CODE;
     pub(crate) const POLL_ADD: u8 = o::PollAdd::CODE;
+    pub(crate) const POLL_REMOVE: u8 = o::PollRemove::CODE;
     pub(crate) const TIMEOUT: u8 = o::Timeout::CODE;
     pub(crate) const TIMEOUT_REMOVE: u8 = o::TimeoutRemove::CODE;
     pub(crate) const ACCEPT: u8 = o::Accept::CODE;
@@ -100,6 +101,7 @@ pub(crate) const CANCEL_ALL: u32 = 1;
 pub(crate) const CANCEL_ANY: u32 = 1 << 2;
 pub(crate) const TIMEOUT_MULTISHOT: u32 = 1 << 6;
 pub(crate) const POLL_MULTI: u32 = 1;
+pub(crate) const POLL_UPDATE_USER_DATA: u32 = 1 << 2;
 pub(crate) const ACCEPT_MULTISHOT: u16 = 1;
 pub(crate) const RECV_MULTISHOT: u16 = 1 << 1;
 /// In the result of a zero-copy send's notification: the kernel copied after all.
