@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use super::discarded::Discarded;
 use super::ring::Ring;
 use super::state::State;
-use super::table::{Discarded, Io, Kind, State as At, marks};
+use super::table::{Io, Kind, State as At, marks};
 use super::{Result, Status};
 use crate::sys::{Backend, Sqe, entry, os};
 

@@ -2,10 +2,11 @@
 //! Taking out what waits in the table for its taker: a callback that was not run at once, a poll, a reap, or nobody.
 
 use super::complete::{complete, completion, event_completion, event_delivery};
+use super::discarded::Discarded;
 use super::lent::Out;
 use super::session::Delivery;
 use super::state::State;
-use super::table::{Completion, Discarded, Gone, State as At, completion_flags, marks};
+use super::table::{Completion, Gone, State as At, completion_flags, marks};
 use crate::sys::{Backend, Cqe};
 
 impl<B: Backend> State<B> {

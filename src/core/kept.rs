@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Completions without callbacks: polled, waited for, reaped.
 
-use super::ring::{Ring, TurnEnd};
+use super::ring::Ring;
 use super::state::{Phase, State};
 use super::table::{Completion, HostFn, To};
+use super::turn::TurnEnd;
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
 use crate::sys::{Backend, os};

@@ -18,6 +18,7 @@ mod close;
 mod complete;
 mod deadlines;
 mod deliver;
+mod discarded;
 mod kept;
 mod lent;
 mod lock;
@@ -32,6 +33,7 @@ mod state;
 mod status;
 mod storage;
 mod table;
+mod turn;
 mod wait;
 mod wake;
 

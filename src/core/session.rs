@@ -11,9 +11,10 @@
 
 use super::lent::Out;
 use super::lock::Guard;
-use super::ring::{Driver, Ring, TurnEnd};
+use super::ring::{Driver, Ring};
 use super::state::{Phase, Ready, State};
 use super::table::HostFn;
+use super::turn::TurnEnd;
 use super::wait::{Limit, Woken, settle};
 use super::{Result, Status};
 use crate::sys::Backend;

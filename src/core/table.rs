@@ -200,44 +200,6 @@ impl Io {
     }
 }
 
-/// What is left of an I/O whose result nobody takes. Dropped outside the lock: it may run release functions.
-pub(crate) struct Discarded {
-    _buf: Option<BufRef>,
-    _storage: Option<Storage>,
-    fd: Option<i32>,
-    /// Events that nobody took, of an I/O whose results are descriptors.
-    accepted: VecDeque<Cqe>,
-}
-
-impl Discarded {
-    pub(super) fn new(gone: Gone) -> Self {
-        let Gone { io, side } = gone;
-        let fd = if io.state == State::Done { io.descriptor(io.result) } else { None };
-        let holds_descriptors = io.is(marks::DESCRIPTOR);
-        let (storage, events) = side.map_or((None, VecDeque::new()), |side| (side.storage, side.events));
-        let accepted = if holds_descriptors { events } else { VecDeque::new() };
-        Self { _buf: io.buf, _storage: storage, fd, accepted }
-    }
-
-    /// As `new`, of an I/O whose slot is not free yet; if it isn't done either, the kernel keeps its buffer.
-    pub(super) fn take_from(io: &mut Io, events: VecDeque<Cqe>) -> Self {
-        let is_done = io.state == State::Done;
-        let fd = if is_done { io.descriptor(io.result) } else { None };
-        io.result = if is_done { -1 } else { io.result };
-        let accepted = if io.is(marks::DESCRIPTOR) { events } else { VecDeque::new() };
-        Self { _buf: if is_done { io.buf.take() } else { None }, _storage: None, fd, accepted }
-    }
-}
-
-impl Drop for Discarded {
-    fn drop(&mut self) {
-        let accepted = self.accepted.iter().map(|event| event.result).filter(|result| *result >= 0);
-        for fd in self.fd.into_iter().chain(accepted) {
-            close_unwanted(fd);
-        }
-    }
-}
-
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 /// I/Os in order, chained through the table.

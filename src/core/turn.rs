@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Taking turns on a SHARED ring: one thread drives, the others sleep until it has brought something or leaves.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::lock::Guard;
+use super::open::Mode;
+use super::ring::{Driver, Ring};
+use super::state::{Phase, State};
+use super::wait::Limit;
+use super::{Result, Status};
+use crate::sys::{Backend, os};
+
+/// Threads that wait for a SHARED ring's driver to bring them something, or to leave.
+#[derive(Default)]
+pub(super) struct Turn {
+    waiters: AtomicU32,
+    /// Goes up with each thing that may interest them.
+    round: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// How waiting for one's turn ended.
+pub(super) enum TurnEnd<'a, B: Backend, T> {
+    Driver(Driver<'a, B>),
+    Found(T),
+    Time,
+}
+
+impl<B: Backend> Ring<B> {
+    /// Another thread's start is entering the kernel with what it has started: it leaves at once.
+    #[cold]
+    pub(super) fn after_starter<'a>(&'a self, mut state: Guard<'a, State<B>>, me: usize) -> Guard<'a, State<B>> {
+        let mut limit = Limit::Never;
+        while state.starter {
+            let round = *self.turn.round.lock();
+            self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            drop(state);
+            self.await_round(round, &mut limit);
+            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+            state = self.lock(me);
+        }
+        state
+    }
+
+    /// Whether the calling thread may make a call that drives or waits for the driver. A closed ring is anybody's.
+    fn may_wait(&self, state: &State<B>, me: usize) -> Result<()> {
+        if matches!(state.phase, Phase::Closing | Phase::Closed) {
+            return Ok(());
+        }
+        if self.options.mode == Mode::Owner && !matches!(self.owner(), 0) && self.owner() != me {
+            return Err(Status::WRONG_THREAD);
+        }
+        if state.driver == me { Err(Status::EBUSY) } else { Ok(()) }
+    }
+
+    /// Become the driver of a SHARED ring, waiting for one's turn; `None`: `done` came true first.
+    pub(super) fn begin_in_turn<T>(
+        &self,
+        limit: &mut Limit,
+        mut done: impl FnMut(&mut State<B>) -> Option<Result<T>>,
+    ) -> Result<TurnEnd<'_, B, T>> {
+        loop {
+            let round = *self.turn.round.lock();
+            let me = os::thread_id();
+            let mut state = self.lock(me);
+            self.may_wait(&state, me)?;
+            if let Some(found) = done(&mut state) {
+                return Ok(TurnEnd::Found(found?));
+            }
+            let other_drives = self.options.mode == Mode::Shared && state.driver != 0 && state.driver != me;
+            if !other_drives || state.phase != Phase::Open {
+                drop(state);
+                match self.begin() {
+                    // Another thread was faster: wait for it.
+                    Err(Status::EBUSY)
+                        if other_drives || self.options.mode == Mode::Shared && self.lock(me).driver != me =>
+                    {
+                        continue;
+                    }
+                    driver => return driver.map(TurnEnd::Driver),
+                }
+            }
+            self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            drop(state);
+            let waited = self.await_round(round, limit);
+            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+            if !waited {
+                return Ok(TurnEnd::Time);
+            }
+        }
+    }
+
+    /// Sleep until the driver has told of something since `round`; false: the time is over.
+    fn await_round(&self, round: u64, limit: &mut Limit) -> bool {
+        let mut now = self.turn.round.lock();
+        while *now == round {
+            match limit.left() {
+                None => self.turn.changed.wait(&mut now),
+                Some(0) => return false,
+                Some(left) => drop(self.turn.changed.wait_for(&mut now, std::time::Duration::from_nanos(left))),
+            }
+        }
+        true
+    }
+
+    /// Something has changed that other threads may wait for.
+    #[inline]
+    pub(super) fn tell_waiters(&self) {
+        if self.turn.waiters.load(Ordering::Relaxed) > 0 {
+            self.tell_waiters_slowly();
+        }
+    }
+
+    #[cold]
+    pub(super) fn tell_waiters_slowly(&self) {
+        *self.turn.round.lock() += 1;
+        self.turn.changed.notify_all();
+    }
+
+    /// Wait until no thread drives. For a close that has woken the driver.
+    pub(super) fn await_no_driver(&self, me: usize) {
+        let mut limit = Limit::Never;
+        loop {
+            let round = *self.turn.round.lock();
+            {
+                let state = self.lock(me);
+                if state.driver == 0 || state.driver == me {
+                    return;
+                }
+                self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            }
+            self.await_round(round, &mut limit);
+            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
