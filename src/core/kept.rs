@@ -173,7 +173,15 @@ impl<B: Backend> Ring<B> {
     /// Drop what nobody takes, outside the lock and the driver's role.
     pub(super) fn empty_trash(&self, me: usize) {
         if self.lock(me).has_trash() {
-            self.pinned(|| while self.lock(me).next_trash().is_some() {});
+            self.pinned(|| {
+                loop {
+                    // Two statements: the lock is gone before what was taken is dropped.
+                    let discarded = self.lock(me).next_trash();
+                    if discarded.is_none() {
+                        return;
+                    }
+                }
+            });
         }
     }
 }
