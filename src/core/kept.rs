@@ -145,27 +145,23 @@ impl<B: Backend> Ring<B> {
         }
     }
 
-    /// Completions that process or reap would deliver, and kept ones.
+    /// Completions that process or reap would deliver, and kept ones. While another thread drives, the queue is its: what
+    /// is there is counted, not looked at. (Taking it would hide it from a driver that is about to wait for it.)
     pub(crate) fn ready(&self) -> Result<i32> {
         let me = os::thread_id();
-        let (there, kick) = {
+        let there = {
             let mut state = self.lock(me);
-            let mut kick = false;
-            if state.phase != Phase::Closed {
-                // A driver that sleeps in enter must see what is taken out of its queue, wakes included.
-                kick = self.is_asleep() && state.backend()?.available() > 0;
-                state.disturbed |= kick;
-                state.kicked |= kick;
+            let mut there = 0;
+            if state.driver != 0 && state.driver != me {
+                there = state.backend()?.available();
+            } else if state.phase != Phase::Closed {
                 state.collect()?;
             }
             if state.nothing_left() {
                 return Err(Status::CLOSED);
             }
-            (state.deliverable(), kick)
+            there + state.deliverable()
         };
-        if kick {
-            self.kick();
-        }
         self.empty_trash(me);
         Ok(there as i32)
     }

@@ -93,8 +93,6 @@ pub(super) struct State<B: Backend> {
     pub(super) held_back: u32,
     /// The buffer lent to the running callback.
     pub(super) lent: *const Lent,
-    /// Another thread has taken completions out of the queue that a sleeping driver waits for.
-    pub(super) disturbed: bool,
     /// The kernel has said that it lost completions.
     pub(super) lost: bool,
     /// The driver is the one that closes.
@@ -137,7 +135,6 @@ impl<B: Backend> State<B> {
             attention: false,
             held_back: 0,
             lent: std::ptr::null(),
-            disturbed: false,
             lost: false,
             closer_drives: false,
             close_request: None,

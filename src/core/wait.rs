@@ -193,10 +193,9 @@ impl<B: Backend> State<B> {
             }
             if last.taken > 0 {
                 let whole = last.taken == last.submitted;
-                quiet = last.waited && whole && !self.disturbed && self.backend()?.available() == 0;
+                quiet = last.waited && whole && self.backend()?.available() == 0;
             }
         }
-        self.disturbed = false;
         self.kicked = false;
         self.refill();
         if self.deadlines.nearest().is_some() && self.expire() {

@@ -60,7 +60,8 @@ impl<B: Backend> Ring<B> {
 
     /// A wake that came in a call that ignores wakes: it ends the next wait.
     pub(super) fn keep_wake(&self) {
-        self.sleep.woken.store(true, Ordering::Release);
+        // As any wake: another thread may be asleep by now. CLOSED: nobody waits any more.
+        let _ = self.wake();
     }
 
     /// Under the lock, before a wait; false if a wake came first.

@@ -97,6 +97,7 @@ pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_n
 }
 
 /// Count the completions that process or reap would deliver now, and the kept ones, without entering the kernel.
+/// While another thread is in a driver's call, completions that nobody gets (dropped, detached) may be counted too.
 /// @param ring  borrowed
 /// @return the count, PALURING_ERR_CLOSED (and nothing is left), _FORKED, _POISONED
 /// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
