@@ -40,9 +40,13 @@ impl Discarded {
 
 impl Drop for Discarded {
     fn drop(&mut self) {
-        let accepted = self.accepted.iter().map(|event| event.result).filter(|result| *result >= 0);
-        for fd in self.fd.into_iter().chain(accepted) {
+        if let Some(fd) = self.fd {
             close_unwanted(fd);
+        }
+        while let Some(event) = self.accepted.pop_front() {
+            if event.result >= 0 {
+                close_unwanted(event.result);
+            }
         }
     }
 }
