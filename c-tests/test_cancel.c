@@ -246,6 +246,8 @@ TEST(cancel_then_drop_and_drop_then_cancel_end_the_io_silently) {
       CHECK_EQ(paluring_buf_refs(pending.buf), 1);
     }
   }
+  paluring_buf_release(pending.buf);
+  close_pipe(pending.ends);
   ring_done(ring);
 }
 
