@@ -13,7 +13,7 @@ use super::table::{
     Completion, Gone, HOLDS_DESCRIPTOR, Io, Kind, State as At, To, completion_flags, generation_of, marks,
 };
 use crate::sys::entry::{self, cqe_flags, op};
-use crate::sys::{Backend, Cqe};
+use crate::sys::{Backend, Cqe, Enter};
 
 /// What a completion of an I/O means.
 enum Meaning {
@@ -148,10 +148,22 @@ impl<B: Backend> State<B> {
         }
     }
 
+    /// Where wakes go through a poll in the ring, its entry is the first of all: submit it by itself, so that no count of
+    /// the host's holds it.
+    pub(super) fn submit_wake(&mut self) -> Result<()> {
+        let backend = self.backend()?;
+        if backend.wake_entry().is_some() {
+            backend.publish();
+            let gate = backend.gate();
+            B::enter(gate, Enter { submit: 1, wait: false, flush: false, timeout: None })?;
+        }
+        Ok(())
+    }
+
     /// Where wakes go through a poll in the ring, keep it armed.
     pub(super) fn arm_wake(&mut self) {
         if let Some(sqe) = self.backend.as_ref().and_then(B::wake_entry) {
-            // Without memory for it, a sleep is bounded instead: see `wait`.
+            // Without memory for it the driver isn't woken until it comes back by itself.
             let _ = self.enqueue_own(Kind::Wake, sqe);
         }
     }
@@ -172,7 +184,9 @@ impl<B: Backend> State<B> {
 
     /// The last completion of an I/O whose taker comes later, or never.
     pub(super) fn finish(&mut self, slot: u32, result: i32, flags: u32, extra: u64) {
-        self.set_deadline(slot, None);
+        if self.table.get(slot).is_some_and(|io| io.deadline != super::deadlines::NONE) {
+            self.set_deadline(slot, None);
+        }
         let Some(io) = self.table.get(slot) else { return };
         let was_queued = io.state == At::Queued;
         let (result, marked) = outcome(io, result);

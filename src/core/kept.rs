@@ -13,19 +13,21 @@ impl<B: Backend> Ring<B> {
     /// Take a kept completion, or leave `ready` to be told of it. One step under the lock: no notification is lost.
     pub(crate) fn poll(&self, io: u64, ready: Option<(HostFn, usize)>) -> Result<Option<Completion>> {
         let me = os::thread_id();
-        let (taken, told) = {
+        let (taken, told, trash) = {
             let mut state = self.lock(me);
             state.check_kept(io)?;
             let taken = match state.take_kept(io)? {
                 Some(taken) => Ok(Some(taken)),
                 None => state.await_ready(io, ready).map(|()| None),
             };
-            (taken, !state.ready.is_empty())
+            (taken, !state.ready.is_empty(), state.has_trash())
         };
         if told {
             self.kick_if_due();
         }
-        self.empty_trash(me);
+        if trash {
+            self.empty_trash(me);
+        }
         taken
     }
 

@@ -76,10 +76,11 @@ impl<B: Backend> Ring<B> {
         let backend = B::open(&setup)?;
         let phase = if options.mode == Mode::Owner { Phase::Unbound } else { Phase::Open };
         let mut state = State::new(backend, table, phase);
+        state.arm_wake();
         if options.mode == Mode::Shared {
             state.again = super::alloc::try_vec(options.max_in_flight as usize)?;
             state.again.resize(options.max_in_flight as usize, Sqe::default());
-            state.arm_wake();
+            state.submit_wake()?;
         }
         let descriptor = state.backend()?.descriptor();
         let ring = try_box(Self::new(state, *options, seat, process)?)?;

@@ -165,7 +165,8 @@ impl<B: Backend> Ring<B> {
         state.phase = Phase::Open;
         // Nobody waits for what these settings give; a mask that the kernel refuses leaves the workers as they were.
         let _ = state.apply_workers();
-        state.arm_wake();
+        // Should the kernel be short of memory now, the entry goes with the next submit.
+        let _ = state.submit_wake();
         self.seat.take(me);
         OwnerLock::grant(state, me);
         Ok(())
