@@ -112,11 +112,6 @@ fn free_if_deferred(ring: *mut paluring_ring) {
     }
 }
 
-/// A call that takes closed rings too, and tells of them.
-pub(super) fn lasting(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {
-    with_ring(ring, Takes::Usable, body)
-}
-
 /// A call that signal handlers may make: nothing in it allocates, locks or panics.
 pub(super) fn signal_safe(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {
     // SAFETY: host: NULL or a live handle. (No look at the debug build's list, which has a lock.)
@@ -218,7 +213,7 @@ pub(super) unsafe fn report_sized<T: Copy>(
     out: *mut T,
     make: impl FnOnce(&KernelRing) -> T,
 ) -> i32 {
-    lasting(ring, |ring| {
+    any(ring, |ring| {
         fits(!out.is_null())?;
         // SAFETY: the caller's duty; the size comes first.
         let size = unsafe { out.cast::<u32>().read() };

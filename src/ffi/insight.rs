@@ -187,7 +187,7 @@ pub unsafe extern "C" fn paluring_ring_dump(
     write: paluring_write_fn,
     user_data: usize,
 ) -> i32 {
-    super::guard::lasting(ring, |ring| {
+    any(ring, |ring| {
         let write = write.ok_or(EINVAL)?;
         let text = ring.dump()?;
         // SAFETY: host: write takes len bytes and does not unwind.
