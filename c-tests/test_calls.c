@@ -86,6 +86,16 @@ static int32_t start_submit(const struct pending *p) {
   paluring_op op = nop(PALURING_OP_DETACHED | PALURING_OP_SUBMIT);
   return paluring_io_start(p->ring, &op, NULL);
 }
+
+static int32_t on_room(const struct pending *p) {
+  return paluring_ring_on_room(p->ring, NULL, 0);
+}
+
+static int32_t start_chain(const struct pending *p) {
+  paluring_op ops[2] = {nop(PALURING_OP_DETACHED), nop(PALURING_OP_DETACHED)};
+  return paluring_io_start_chain(p->ring, ops, 2, 0, NULL);
+}
+
 static int32_t start_batch(const struct pending *p) {
   paluring_op ops[2] = {nop(PALURING_OP_DETACHED), nop(PALURING_OP_DETACHED)};
   return paluring_io_start_batch(p->ring, ops, 2, NULL);
@@ -124,6 +134,8 @@ static const struct call {
     {"io_start", start, CLOSED, 0, 0, FORKED},
     {"io_start with SUBMIT", start_submit, CLOSED, 0, 0, FORKED},
     {"io_start_batch", start_batch, CLOSED, 2, 2, FORKED},
+    {"io_start_chain", start_chain, CLOSED, 2, 2, FORKED},
+    {"on_room", on_room, CLOSED, 0, 0, FORKED},
     {"io_poll", poll, CLOSED, 0, 0, FORKED},
     {"io_set_timeout", set_timeout, CLOSED, 0, 0, FORKED},
     {"io_cancel of a stale handle", cancel_stale, CLOSED, STALE, STALE, FORKED},

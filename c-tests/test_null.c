@@ -68,6 +68,8 @@ TEST(rings_refuse_null) {
   GIVES(-EINVAL, paluring_ring_capabilities(ring, NULL));
   GIVES(-EINVAL, paluring_ring_stats(NULL, &stats));
   GIVES(-EINVAL, paluring_ring_stats(ring, NULL));
+  GIVES(-EINVAL, paluring_ring_on_room(NULL, NULL, 0));
+  GIVES(0, paluring_ring_on_room(ring, NULL, 0));
   GIVES(-EINVAL, paluring_ring_cancel_fd(NULL, 0));
   GIVES(-EINVAL, paluring_ring_cancel_all(NULL));
   CHECK(paluring_ring_unavailable_reason() != NULL);
@@ -182,6 +184,10 @@ TEST(starts_refuse_null) {
   GIVES(-EINVAL, paluring_io_start_batch(ring, NULL, 3, ios));
   GIVES(-EINVAL, paluring_io_start_batch(ring, ops, 3, NULL));
   GIVES(0, paluring_io_start_batch(ring, ops, 0, ios));
+  GIVES(-EINVAL, paluring_io_start_chain(NULL, ops, 3, 0, ios));
+  GIVES(-EINVAL, paluring_io_start_chain(ring, NULL, 3, 0, ios));
+  GIVES(-EINVAL, paluring_io_start_chain(ring, ops, 3, 0, NULL));
+  GIVES(0, paluring_io_start_chain(ring, ops, 0, 0, ios));
   GIVES(0, paluring_ring_ready(ring));
 }
 

@@ -520,6 +520,8 @@ void paluring_op_raw(paluring_op *op, const void *sqe, paluring_buf *buf);
 #define PALURING_COMPLETION_TIMED_OUT 4
 /** A cancel had been asked for; the result is -ECANCELED, or the true result. */
 #define PALURING_COMPLETION_CANCELLED 8
+/** Of paluring_io_start_chain: a member runs whatever became of the one before it. */
+#define PALURING_CHAIN_HARDLINK 1
 
 /**
  * Names an I/O of a ring; 0 = none. The handle of a finished I/O, or of another ring, is refused
@@ -543,7 +545,10 @@ struct paluring_completion {
    * or with PALURING_OP_MOVE the reference that the start took, yours.
    */
   paluring_buf *buf;
-  /** More about the result, for some operations; else 0. */
+  /**
+   * More about the result, for some operations; with -ECANCELED in a chain the result that broke
+   * it; else 0.
+   */
   uint64_t extra;
   /** What the system call would have returned, or a negative errno or status. */
   int32_t result;
@@ -591,6 +596,31 @@ int32_t paluring_io_start(paluring_ring *ring, const paluring_op *op, paluring_i
  */
 int32_t paluring_io_start_batch(paluring_ring *ring, const paluring_op *ops, size_t count,
                                 paluring_io *out_ios);
+
+/**
+ * Start several I/Os as a chain: each runs when the one before it has succeeded.
+ * All of them are accepted or none; their entries are never split, nor mixed with others', and
+ * their completions come in order.
+ * An error or a short transfer breaks the chain: what follows ends with -ECANCELED, and the result
+ * that broke it in extra.
+ * @param ring     borrowed
+ * @param ops      array of count operations, borrowed; members may be PALURING_OP_DETACHED, so that
+ *                 one callback on the last tells all; no multishots
+ * @param count    operations in ops
+ * @param flags    PALURING_CHAIN_*
+ * @param out_ios  array of count handles, each set to 0 first; may be NULL as in paluring_io_start
+ * @return count, or -E2BIG (more than entries or max_in_flight), -EAGAIN (max_in_flight: no room
+ *   for all), others as paluring_io_start; on any failure nothing was taken
+ * A cancelled member ends the chain; one that waits for its turn is cancelled when that comes. A
+ * member's timeout_ns counts from here, and cancels what still runs before it, too.
+ * Ownership: ops stay the caller's
+ * Threads: any
+ * Blocks: may enter the kernel with PALURING_OP_SUBMIT
+ * Since: 0.1
+ * See: io_uring_enter(2), IOSQE_IO_LINK
+ */
+int32_t paluring_io_start_chain(paluring_ring *ring, const paluring_op *ops, size_t count,
+                                uint32_t flags, paluring_io *out_ios);
 
 /**
  * Take the completion of a kept I/O if it is there; else have a function told when to ask again.
@@ -827,6 +857,9 @@ const char *paluring_ring_unavailable_reason(void);
  * Callbacks run in process, run, drain and close, never under a lock.
  */
 
+/** Told that there is room for a start again; user_data is paluring_ring_on_room's. */
+typedef void (*paluring_room_fn)(uintptr_t user_data);
+
 /**
  * Enter the kernel with what has been started.
  * @param ring  borrowed
@@ -917,6 +950,18 @@ int32_t paluring_ring_drain(paluring_ring *ring, int64_t timeout_ns);
  * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
  */
 int32_t paluring_ring_ready(paluring_ring *ring);
+
+/**
+ * Be told when there is room again after a start that failed with -EAGAIN for want of it, once for
+ * each such time.
+ * @param ring       borrowed
+ * @param room       runs on the driver, under the rules of a callback; NULL removes; replaces an
+ *                   earlier one
+ * @param user_data  handed to room as it is; a call that is under way may still use the one before
+ * @return 0, PALURING_ERR_CLOSED, _FORKED, _POISONED
+ * Ownership: nothing   Threads: any; room runs on the driver   Blocks: never   Since: 0.1
+ */
+int32_t paluring_ring_on_room(paluring_ring *ring, paluring_room_fn room, uintptr_t user_data);
 
 /**
  * End the driver's wait, or its next one. Wakes coalesce.

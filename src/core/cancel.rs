@@ -41,7 +41,7 @@ impl<B: Backend> Ring<B> {
             if io.state == At::Done {
                 return Err(Status::STALE);
             }
-            state.deadlines.reserve()?;
+            state.deadlines.reserve(1)?;
             let at = (timeout_ns > 0).then(|| os::now().saturating_add(timeout_ns as u64));
             state.set_deadline(slot, at);
             Ok(())
@@ -78,10 +78,9 @@ impl<B: Backend> State<B> {
         let Some(io) = self.table.get(slot) else { return Ok(()) };
         let (state, handle) = (io.state, io.handle);
         match state {
-            At::Done => Ok(()),
+            At::Done | At::Held => Ok(()),
             At::Queued => {
-                self.overflow.retain(|sqe| sqe.user_data != handle);
-                self.finish(slot, Status::ECANCELED.code(), 0, 0);
+                self.cancel_queued(handle);
                 Ok(())
             }
             At::Kernel => {
@@ -97,8 +96,8 @@ impl<B: Backend> State<B> {
     }
 
     pub(super) fn cancel_fd(&mut self, fd: i32) -> Result<i32> {
-        let fits = |io: &Io| io.fd == fd && fd >= 0 && io.state != At::Done;
-        let count = self.table.iter().filter(|(_, io)| fits(io)).count();
+        let fits = |io: &Io| is_on(io, fd);
+        let count = self.count_on(fd);
         if count == 0 {
             return Ok(0);
         }
@@ -113,6 +112,11 @@ impl<B: Backend> State<B> {
             from = slot + 1;
         }
         Ok(count as i32)
+    }
+
+    /// Unfinished I/Os on a descriptor.
+    pub(super) fn count_on(&self, fd: i32) -> usize {
+        self.table.iter().filter(|(_, io)| is_on(io, fd)).count()
     }
 
     /// What waits for room is finished here; for the rest one entry cancels everything that the kernel has.
@@ -147,7 +151,7 @@ impl<B: Backend> State<B> {
             match self.table.find(sqe.user_data) {
                 Ok((slot, io)) => {
                     io.marks |= marks::CANCELLED;
-                    self.finish(slot, Status::ECANCELED.code(), 0, 0);
+                    self.settle(slot, Status::ECANCELED.code(), 0, 0);
                     finished += 1;
                 }
                 // The ring's own stay.
@@ -189,4 +193,8 @@ impl<B: Backend> State<B> {
         }
         Ok((user_data, self.table.remove(slot).map(Discarded::new)))
     }
+}
+
+fn is_on(io: &Io, fd: i32) -> bool {
+    io.fd == fd && fd >= 0 && io.state != At::Done
 }

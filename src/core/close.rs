@@ -185,7 +185,7 @@ impl<B: Backend> State<B> {
     fn finish_unsubmitted(&mut self) {
         let mut from = 0;
         while let Some(slot) = self.table.next_slot(from, |io| io.state == At::Kernel) {
-            self.finish(slot, Status::ECANCELED.code(), 0, 0);
+            self.settle(slot, Status::ECANCELED.code(), 0, 0);
             from = slot + 1;
         }
     }
@@ -196,7 +196,7 @@ impl<B: Backend> State<B> {
         let mut held = try_vec(left);
         let status = if self.lost { Status::LOST } else { Status::ORPHANED };
         let mut from = 0;
-        while let Some(slot) = self.table.next_slot(from, |io| io.state != At::Done) {
+        while let Some(slot) = self.table.next_slot(from, |io| matches!(io.state, At::Queued | At::Kernel)) {
             from = slot + 1;
             let storage = self.table.old_side(slot).and_then(|side| side.storage.take());
             let Some(io) = self.table.get(slot) else { continue };
@@ -210,7 +210,7 @@ impl<B: Backend> State<B> {
             }
             closing.orphaned += 1;
             self.counts.orphaned += 1;
-            self.finish(slot, status.code(), 0, 0);
+            self.settle(slot, status.code(), 0, 0);
         }
         if let Ok(held) = held {
             closing.held.extend(held);

@@ -49,10 +49,11 @@ impl<B: Backend> State<B> {
         match meaning {
             Meaning::Noted => Ok(None),
             Meaning::Last { result, flags, extra } => {
-                if io.to == To::Callback && io.marks & (marks::DROPPED | marks::LISTED) == 0 {
+                let at_once = io.to == To::Callback && io.marks & (marks::DROPPED | marks::LISTED) == 0;
+                if at_once && self.first_of_chain(slot).is_none() {
                     return Ok(self.finish_now(slot, result, flags, extra, out));
                 }
-                self.finish(slot, result, flags, extra);
+                self.settle(slot, result, flags, extra);
                 Ok(None)
             }
             Meaning::Event if io.is_unwanted() => {
@@ -71,7 +72,7 @@ impl<B: Backend> State<B> {
         match meaning {
             Meaning::Noted => Ok(()),
             Meaning::Last { result, flags, extra } => {
-                self.finish(slot, result, flags, extra);
+                self.settle(slot, result, flags, extra);
                 Ok(())
             }
             // A descriptor that nobody takes is closed here; it is ours alone.
@@ -110,7 +111,7 @@ impl<B: Backend> State<B> {
             return None;
         }
         if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 {
-            if cqe.result == -libc::ECANCELED && self.submit_again(slot) {
+            if cqe.result == -libc::ECANCELED && self.first_of_chain(slot).is_none() && self.submit_again(slot) {
                 return None;
             }
             return Some((slot, Meaning::Last { result: cqe.result, flags: cqe.flags, extra: 0 }));
@@ -143,7 +144,7 @@ impl<B: Backend> State<B> {
                 }
             }
             kind if kind == Kind::Timer as u64 => self.timer_at = 0,
-            kind if kind == Kind::Cancel as u64 || kind == Kind::TimerUpdate as u64 => {}
+            kind if [Kind::Cancel, Kind::TimerUpdate, Kind::Severed].into_iter().any(|own| own as u64 == kind) => {}
             _ => self.counts.foreign += 1,
         }
     }
@@ -288,7 +289,7 @@ fn close_unwanted_event(io: &Io, cqe: Cqe) {
 
 /// The result as the host sees it, and the flags that say why.
 #[inline]
-fn outcome(io: &Io, result: i32) -> (i32, u32) {
+pub(super) fn outcome(io: &Io, result: i32) -> (i32, u32) {
     if io.marks & (marks::TIMED_OUT | marks::CANCELLED) == 0 {
         return (result, 0);
     }

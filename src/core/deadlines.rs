@@ -31,9 +31,9 @@ impl Deadlines {
         self.heap.first().filter(|deadline| deadline.at <= now).map(|deadline| deadline.slot)
     }
 
-    /// Room for one more, so that the next `insert` can't fail.
-    pub(super) fn reserve(&mut self) -> Result<()> {
-        Ok(self.heap.try_reserve(1)?)
+    /// Room for `count` more, so that the next inserts can't fail.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
+        Ok(self.heap.try_reserve(count)?)
     }
 
     pub(super) fn insert(&mut self, at: u64, slot: u32, mut moved: impl FnMut(u32, u32)) {
@@ -112,7 +112,7 @@ mod tests {
             } else {
                 let at = random >> 50;
                 list.push((at, slot));
-                heap.reserve().unwrap();
+                heap.reserve(1).unwrap();
                 heap.insert(at, slot, &mut moved);
             }
             assert_eq!(heap.nearest(), list.iter().map(|entry| entry.0).min());

@@ -60,7 +60,7 @@ impl<B: Backend> Ring<B> {
             let place = match io.state {
                 _ if io.is_unwanted() => &mut stats.dropped,
                 At::Queued => &mut stats.queued,
-                At::Kernel => &mut stats.waiting,
+                At::Kernel | At::Held => &mut stats.waiting,
                 At::Done => &mut stats.completed,
             };
             *place += 1;
@@ -178,6 +178,7 @@ fn write_io(text: &mut String, io: &Io, now: u32) {
     let state = match io.state {
         At::Queued => "queued",
         At::Kernel => "waiting",
+        At::Held => "held",
         At::Done => "completed",
     };
     let to = match io.to {

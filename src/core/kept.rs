@@ -20,7 +20,7 @@ impl<B: Backend> Ring<B> {
                 Some(taken) => Ok(Some(taken)),
                 None => state.await_ready(io, ready).map(|()| None),
             };
-            (taken, !state.ready.is_empty(), state.has_trash())
+            (taken, !state.ready.is_empty() || state.room_due(), state.has_trash())
         };
         if told {
             self.kick_if_due();
@@ -170,7 +170,13 @@ impl<B: Backend> Ring<B> {
 
     /// Drop what nobody takes, outside the lock and the driver's role.
     pub(super) fn empty_trash(&self, me: usize) {
-        if self.lock(me).has_trash() {
+        let state = self.lock(me);
+        let (trash, room) = (state.has_trash(), state.room_due());
+        drop(state);
+        if room {
+            self.tell_room(me);
+        }
+        if trash {
             self.pinned(|| {
                 loop {
                     // Two statements: the lock is gone before what was taken is dropped.
@@ -180,6 +186,7 @@ impl<B: Backend> Ring<B> {
                     }
                 }
             });
+            self.tell_room(me);
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod unavailable;
 
 mod alloc;
 mod cancel;
+mod chain;
 mod close;
 mod complete;
 mod deadlines;
@@ -26,6 +27,7 @@ mod open;
 mod prepare;
 mod quarantine;
 mod ring;
+mod room;
 mod seat;
 mod session;
 mod start;

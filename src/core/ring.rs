@@ -195,8 +195,11 @@ impl<B: Backend> Ring<B> {
         state.starter = !is_callback;
         drop(state);
         // The start was accepted whatever this says: entries that were not taken are tried again by the next drive.
-        let _ = B::enter(gate, crate::sys::Enter { submit, wait: false, flush: false, timeout: None });
+        let taken = B::enter(gate, crate::sys::Enter { submit, wait: false, flush: false, timeout: None });
         let mut state = self.lock(me);
+        if taken != Ok(submit) {
+            state.sever();
+        }
         state.counts.enters += 1;
         if !is_callback {
             state.driver = 0;

@@ -24,6 +24,8 @@ pub(crate) enum Delivery {
     /// A completion, in the session's `out`.
     Complete(Option<HostFn>),
     Ready(Ready),
+    /// A function that is given only user_data.
+    Call(HostFn, usize),
 }
 
 /// What a session does next.
@@ -192,7 +194,11 @@ impl<'a, B: Backend> Session<'a, B> {
         if let Some(ready) = state.ready.pop_front() {
             return Some(Delivery::Ready(ready));
         }
+        if let Some(room) = state.take_room() {
+            return Some(room);
+        }
         state.attention = state.has_due();
+        self.leftover = self.leftover.saturating_add(std::mem::take(&mut state.released));
         if self.leftover == 0 || self.delivered >= self.budget {
             return None;
         }
@@ -205,8 +211,16 @@ impl<'a, B: Backend> Session<'a, B> {
 
     /// Between rounds of deliveries: begin, wait, or end with a count.
     fn advance(&mut self) -> Result<Option<i32>> {
-        if self.ring.lock(self.driver.me).close_request.is_some() && !matches!(self.kind, Kind::Close(_)) {
+        let state = self.ring.lock(self.driver.me);
+        let (closes, room) = (state.close_request.is_some(), self.started && state.room_due());
+        drop(state);
+        if closes && !matches!(self.kind, Kind::Close(_)) {
             return self.close_now();
+        }
+        if room {
+            // The round that is over has made room.
+            self.begin_round();
+            return Ok(None);
         }
         match &mut self.kind {
             Kind::Process if !self.started => {
@@ -269,6 +283,8 @@ impl<'a, B: Backend> Session<'a, B> {
         let mut state = self.ring.lock(self.driver.me);
         self.started = true;
         self.leftover = state.counts.callbacks;
+        state.released = 0;
+        state.attention |= state.room_due();
         let stalled = u32::from(state.stalled.is_some());
         self.fresh = stalled + state.backend.as_mut().map_or(0, B::available);
     }
@@ -358,7 +374,7 @@ impl<B: Backend> State<B> {
         if min > 1 {
             self.collect()?;
             let since = (self.counts.announced - announced) as u32;
-            return Ok(self.deliverable().max(since) >= min || !self.ready.is_empty());
+            return Ok(self.deliverable().max(since) >= min || !self.ready.is_empty() || self.room_due());
         }
         let came = self.counts.announced != announced || self.deliverable() > 0;
         Ok(min == 0 || came || self.has_due() || self.backend()?.available() > 0)

@@ -4,6 +4,7 @@
 use super::alloc::try_vec;
 use super::buf::{Buf, BufRef};
 use super::deadlines;
+use super::lock::Guard;
 use super::op::{Form, MOST, Template, is_multishot, makes_descriptor};
 use super::ring::Ring;
 use super::state::State;
@@ -14,6 +15,7 @@ use crate::sys::entry::{op, sqe_flags};
 use crate::sys::{Backend, Info, Sqe, os};
 
 /// What a host asks for.
+#[derive(Clone, Copy)]
 pub(crate) struct Start<'a> {
     pub(crate) template: &'a Template,
     pub(crate) to: To,
@@ -62,6 +64,12 @@ impl<B: Backend> Ring<B> {
         let mut state = self.lock(me);
         // SAFETY: the caller's duty.
         *out = unsafe { state.start(start, extras, me, self.info()) }?;
+        self.after_start(state, me, submits);
+        Ok(())
+    }
+
+    /// Have what was started submitted, at once or by the driver if that sleeps.
+    pub(super) fn after_start(&self, mut state: Guard<'_, State<B>>, me: usize, submits: bool) {
         let kick = self.is_asleep() && state.kick_due(me == self.owner());
         drop(state);
         if kick {
@@ -69,7 +77,6 @@ impl<B: Backend> Ring<B> {
         } else if submits {
             self.submit_if_driver(me);
         }
-        Ok(())
     }
 }
 
@@ -105,7 +112,7 @@ impl<B: Backend> State<B> {
             }
             sqe.addr = place(buf, start.template.buf_offset, sqe.len as usize)?;
         }
-        self.check_room(me)?;
+        self.check_room(me, 1)?;
         self.reserve_entry()?;
         // From here on nothing fails.
         let (slot, handle) = self.insert(start, 0, &sqe, buf.map(Buf::retain));
@@ -117,27 +124,32 @@ impl<B: Backend> State<B> {
     /// # Safety
     /// As `Ring::start`.
     #[inline(never)]
-    unsafe fn start(&mut self, start: &Start<'_>, mut extras: Extras, me: usize, info: &Info) -> Result<u64> {
+    unsafe fn start(&mut self, start: &Start<'_>, extras: Extras, me: usize, info: &Info) -> Result<u64> {
         self.check_open()?;
-        let form = start.template.form().ok_or(Status::EINVAL)?;
-        let mut sqe = start.template.sqe;
-        if !info.has_op(u32::from(sqe.opcode)) {
-            return Err(Status::EOPNOTSUPP);
+        // SAFETY: the caller's duty.
+        let prepared = unsafe { Prepared::new(start, extras, info) }?;
+        self.check_room(me, 1)?;
+        if prepared.extras.timeout_ns > 0 {
+            self.deadlines.reserve(1)?;
         }
-        set_extras(&mut sqe, form, &extras)?;
-        // SAFETY: the caller's duty: the buffer is live.
-        let buf = start.template.buf.map(|buf| unsafe { buf.as_ref() });
-        complete_entry(form, &mut sqe, start.template, buf, &mut extras.storage)?;
-        self.check_room(me)?;
-        if extras.timeout_ns > 0 {
-            self.deadlines.reserve()?;
-        }
-        if form == Form::Close {
-            self.cancel_fd(sqe.fd)?;
+        if let Some(fd) = prepared.closes() {
+            self.cancel_fd(fd)?;
         }
         self.reserve_entry()?;
         // From here on nothing fails.
-        let reference = match buf {
+        // SAFETY: the caller's duty.
+        let (slot, sqe) = unsafe { self.commit(prepared) };
+        self.accept(slot, &sqe, me);
+        Ok(sqe.user_data)
+    }
+
+    /// Put a prepared operation into the table; → its slot and its entry, to be queued.
+    /// # Safety
+    /// As `Ring::start`.
+    pub(super) unsafe fn commit(&mut self, prepared: Prepared<'_>) -> (u32, Sqe) {
+        let Prepared { start, mut sqe, extras, form } = prepared;
+        // SAFETY: the caller's duty: the buffer is live.
+        let reference = match start.template.buf.map(|buf| unsafe { buf.as_ref() }) {
             // SAFETY: the reference is the caller's to give.
             Some(buf) if extras.moves => Some(unsafe { BufRef::from_raw(buf.into()) }),
             other => other.map(Buf::retain),
@@ -146,16 +158,15 @@ impl<B: Backend> State<B> {
         let mut marks = if extras.moves { marks::MOVED } else { 0 };
         marks |= if multishot { marks::MULTISHOT } else { 0 };
         marks |= if makes_descriptor(&sqe) { marks::DESCRIPTOR } else { 0 };
-        let (slot, handle) = self.insert(start, marks, &sqe, reference);
+        let (slot, handle) = self.insert(&start, marks, &sqe, reference);
         sqe.user_data = handle;
         if let (Some(storage), Some(side)) = (extras.storage, self.table.side(slot)) {
             sqe.addr = side.storage.insert(storage).address();
         }
-        self.accept(slot, &sqe, me);
         if extras.timeout_ns > 0 {
             self.set_deadline(slot, Some(os::now().saturating_add(extras.timeout_ns as u64)));
         }
-        Ok(handle)
+        (slot, sqe)
     }
 
     /// Put the I/O into the table; → its slot and handle.
@@ -183,11 +194,16 @@ impl<B: Backend> State<B> {
     /// Put its entry into the queue, and count it.
     #[inline(always)]
     fn accept(&mut self, slot: u32, sqe: &Sqe, me: usize) {
-        if let Some(again) = self.again.get_mut(slot as usize) {
-            *again = *sqe;
-        }
         if self.enqueue(sqe) {
             self.count_queued(slot);
+        }
+        self.count_accepted(slot, sqe, me);
+    }
+
+    #[inline(always)]
+    pub(super) fn count_accepted(&mut self, slot: u32, sqe: &Sqe, me: usize) {
+        if let Some(again) = self.again.get_mut(slot as usize) {
+            *again = *sqe;
         }
         if self.held_back != 0 && self.driver == me {
             self.held_back = 0;
@@ -196,24 +212,25 @@ impl<B: Backend> State<B> {
         self.counts.high_in_flight = self.counts.high_in_flight.max(self.table.len());
     }
 
-    /// See that there is room in the table: max_in_flight, of which a running terminal callback has one slot held back.
+    /// See that there is room in the table for `count`: max_in_flight, of which a running terminal callback has one slot
+    /// held back.
     #[inline(always)]
-    fn check_room(&mut self, me: usize) -> Result<()> {
-        if self.table.len() + self.held_back < self.table.capacity() { Ok(()) } else { self.make_room(me) }
+    pub(super) fn check_room(&mut self, me: usize, count: u32) -> Result<()> {
+        if self.table.free() >= count + self.held_back { Ok(()) } else { self.make_room(me, count) }
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, me: usize) -> Result<()> {
+    fn make_room(&mut self, me: usize, count: u32) -> Result<()> {
         let held_back = if self.driver == me { 0 } else { self.held_back };
-        if self.table.len() + held_back < self.table.capacity() {
-            return Ok(());
+        if self.table.free() < count + held_back {
+            self.sweep();
         }
-        self.sweep();
-        if self.table.len() + held_back < self.table.capacity() {
+        if self.table.free() >= count + held_back {
             return Ok(());
         }
         self.counts.again += 1;
+        self.want_room(count);
         Err(Status::EAGAIN)
     }
 
@@ -224,6 +241,41 @@ impl<B: Backend> State<B> {
         }
         self.counts.queued += 1;
         self.counts.high_queued = self.counts.high_queued.max(self.counts.queued);
+    }
+}
+
+/// An operation as far as it can be made ready without the ring.
+pub(super) struct Prepared<'a> {
+    start: Start<'a>,
+    pub(super) sqe: Sqe,
+    pub(super) extras: Extras,
+    pub(super) form: Form,
+}
+
+impl<'a> Prepared<'a> {
+    /// # Safety
+    /// The template's buffer, if any, is live.
+    pub(super) unsafe fn new(start: &Start<'a>, mut extras: Extras, info: &Info) -> Result<Self> {
+        let form = start.template.form().ok_or(Status::EINVAL)?;
+        let mut sqe = start.template.sqe;
+        if !info.has_op(u32::from(sqe.opcode)) {
+            return Err(Status::EOPNOTSUPP);
+        }
+        set_extras(&mut sqe, form, &extras)?;
+        // SAFETY: the caller's duty.
+        let buf = start.template.buf.map(|buf| unsafe { buf.as_ref() });
+        complete_entry(form, &mut sqe, start.template, buf, &mut extras.storage)?;
+        Ok(Self { start: *start, sqe, extras, form })
+    }
+
+    /// The descriptor whose other I/Os are to be cancelled first.
+    pub(super) fn closes(&self) -> Option<i32> {
+        (self.form == Form::Close).then_some(self.sqe.fd)
+    }
+
+    /// What the host asked to transfer; a list's entry counts vectors.
+    pub(super) fn asked_len(&self) -> u32 {
+        self.start.template.sqe.len
     }
 }
 

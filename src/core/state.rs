@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::chain::LINKS;
 use super::deadlines::{self, Deadlines};
 use super::lent::Lent;
 use super::table::{HostFn, Kind, List, State as At, Table, marks};
@@ -59,6 +60,9 @@ pub(crate) struct Counts {
     pub(crate) high_queued: u32,
 }
 
+/// How long after a cancel that found nothing to ask again.
+const ASK_AGAIN_NS: u64 = 2_000_000;
+
 /// Worker settings that wait for the ring to be bound.
 #[derive(Default)]
 pub(super) struct Workers {
@@ -99,6 +103,11 @@ pub(super) struct State<B: Backend> {
     pub(super) closer_drives: bool,
     /// A close asked for within a callback.
     pub(super) close_request: Option<Limit>,
+    /// Members of chains that were finished in the running session, in place of the entry that it looked at.
+    pub(super) released: u32,
+    /// The function to be told of room, and how many slots it must be; 0 = no start has failed for want of room.
+    pub(super) room: Option<(HostFn, usize)>,
+    pub(super) room_wanted: u32,
     /// A sleeping driver has been woken and is not awake yet.
     pub(super) kicked: bool,
     pub(super) workers: Workers,
@@ -138,6 +147,9 @@ impl<B: Backend> State<B> {
             lost: false,
             closer_drives: false,
             close_request: None,
+            released: 0,
+            room: None,
+            room_wanted: 0,
             kicked: false,
             workers: Workers::default(),
             event_fd: None,
@@ -208,14 +220,21 @@ impl<B: Backend> State<B> {
     #[cold]
     fn refill_slowly(&mut self) {
         let Some(backend) = &mut self.backend else { return };
-        while backend.has_room() {
-            let Some(sqe) = self.overflow.pop_front() else { break };
-            if let Ok((_, io)) = self.table.find(sqe.user_data) {
-                io.state = At::Kernel;
-                self.counts.queued -= 1;
+        // A chain goes as a whole.
+        let linked = |sqe: &&Sqe| sqe.flags & LINKS != 0;
+        while backend.room() as usize > self.overflow.iter().take_while(linked).count() {
+            for _ in 0..=self.overflow.iter().take_while(linked).count() {
+                let Some(sqe) = self.overflow.pop_front() else { break };
+                if let Ok((_, io)) = self.table.find(sqe.user_data) {
+                    io.state = At::Kernel;
+                    self.counts.queued -= 1;
+                }
+                // SAFETY: as in `enqueue`.
+                unsafe { backend.push(&sqe) };
             }
-            // SAFETY: as in `enqueue`.
-            unsafe { backend.push(&sqe) };
+            if self.overflow.is_empty() {
+                break;
+            }
         }
         if self.overflow.is_empty() && self.overflow.capacity() > 1024 {
             self.overflow = VecDeque::new();
@@ -247,7 +266,7 @@ impl<B: Backend> State<B> {
     /// Something is due that a process would hand out.
     #[inline]
     pub(super) fn has_due(&self) -> bool {
-        !self.callbacks.is_empty() || !self.ready.is_empty() || !self.trash.is_empty()
+        !self.callbacks.is_empty() || !self.ready.is_empty() || !self.trash.is_empty() || self.room_due()
     }
 
     /// Something to process or reap; kept completions are taken by handle, whenever the host likes.
@@ -271,25 +290,32 @@ impl<B: Backend> State<B> {
         }
     }
 
-    /// Cancel the I/Os whose time is over; → whether there were any.
+    /// Cancel the I/Os whose time is over; → whether there were any. What escapes (a request that is just being retried or
+    /// begun can't be found) is asked again a little later.
     pub(super) fn expire(&mut self) -> bool {
         let now = os::now();
         let mut any = false;
         while let Some(slot) = self.deadlines.expired(now) {
             any = true;
-            self.set_deadline(slot, None);
+            self.set_deadline(slot, Some(now + ASK_AGAIN_NS));
             if let Some(io) = self.table.get(slot) {
-                io.marks |= marks::TIMED_OUT;
+                // One that was cancelled already is here to be asked again.
+                io.marks |= if io.is(marks::CANCELLED) { 0 } else { marks::TIMED_OUT };
             }
-            if self.ask_cancel(slot).is_err() {
-                // Memory is short: try again with the next drive.
-                if self.deadlines.reserve().is_ok() {
-                    self.set_deadline(slot, Some(now + 1_000_000));
-                }
+            if self.expire_chain(slot).and_then(|()| self.ask_cancel(slot)).is_err() {
                 break;
             }
         }
         any
+    }
+
+    /// Cancel an I/O now, and again until it ends.
+    pub(super) fn insist_on_cancel(&mut self, slot: u32) {
+        // Without memory for either it runs to its own end.
+        let _ = self.ask_cancel(slot);
+        if self.deadlines.reserve(1).is_ok() {
+            self.set_deadline(slot, Some(os::now() + ASK_AGAIN_NS));
+        }
     }
 
     /// Free the slots of dropped I/Os that still stand in a list.

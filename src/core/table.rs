@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::alloc::{probe, try_vec};
 use super::buf::BufRef;
+use super::chain::Link;
 use super::deadlines;
 use super::storage::Storage;
 use super::{Result, Status};
@@ -33,6 +34,8 @@ pub(super) enum Kind {
     /// The event loop's timer, and changes of it.
     Timer = 3,
     TimerUpdate = 4,
+    /// In place of an entry that must not run.
+    Severed = 5,
 }
 
 pub(super) const fn generation_of(handle: u64) -> u64 {
@@ -102,11 +105,13 @@ pub(crate) enum To {
 /// |---|---|---|
 /// | Queued | the overflow queue | room in the submission queue, or a cancel |
 /// | Kernel | the submission queue or the kernel | its last completion, or an orphaning close |
+/// | Held | neither: its chain's earlier members come first | their end |
 /// | Done | neither: the result is known | delivery |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Queued,
     Kernel,
+    Held,
     Done,
 }
 
@@ -161,6 +166,7 @@ pub(super) struct Side {
     pub(super) extra: u64,
     /// The enter before which the last cancel was asked for.
     pub(super) cancel_enter: u32,
+    pub(super) link: Option<Link>,
     /// Results of a multishot that wait to be taken, oldest first.
     pub(super) events: VecDeque<Cqe>,
 }
@@ -246,6 +252,11 @@ impl Table {
     #[inline]
     pub(super) fn len(&self) -> u32 {
         self.slab.len() as u32
+    }
+
+    #[inline]
+    pub(super) fn free(&self) -> u32 {
+        self.capacity - self.len()
     }
 
     pub(super) fn capacity(&self) -> u32 {

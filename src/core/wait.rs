@@ -191,6 +191,9 @@ impl<B: Backend> State<B> {
             if last.waited {
                 self.clock_ms = self.clock_now();
             }
+            if last.taken < last.submitted {
+                self.sever();
+            }
             if last.taken > 0 {
                 let whole = last.taken == last.submitted;
                 quiet = last.waited && whole && self.backend()?.available() == 0;

@@ -5,9 +5,9 @@ use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroUsize;
 
 use super::buf::{paluring_buf, paluring_release_fn};
-use super::guard::{EINVAL, report_misuse, zeroed};
+use super::guard::{EINVAL, put, report_misuse, zeroed};
 use super::insight::{paluring_capabilities, paluring_stats};
-use super::io::{paluring_completion, paluring_io, paluring_ready_fn};
+use super::io::{PALURING_CHAIN_HARDLINK, paluring_completion, paluring_io, paluring_ready_fn};
 use super::op::{
     PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_MOVE, PALURING_OP_QUEUE, PALURING_OP_SUBMIT, paluring_op,
 };
@@ -30,6 +30,12 @@ pub(super) fn run_session(_ring: &KernelRing, session: KernelSession<'_>) -> Res
                 let function: unsafe extern "C" fn(usize, i32) = unsafe { std::mem::transmute(ready.function.get()) };
                 // SAFETY: host: it doesn't unwind.
                 unsafe { function(ready.user_data, ready.status) };
+            }
+            Step::Deliver(Delivery::Call(function, user_data)) => {
+                // SAFETY: from `host_function`.
+                let function: unsafe extern "C" fn(usize) = unsafe { std::mem::transmute(function.get()) };
+                // SAFETY: host: it doesn't unwind.
+                unsafe { function(user_data) };
             }
             Step::End(result) => return result,
         }
@@ -88,6 +94,14 @@ pub(super) fn host_ready(ready: paluring_ready_fn, user_data: usize) -> Option<(
     Some((NonZeroUsize::new(ready? as usize)?, user_data))
 }
 
+/// A function that gets only user_data, as the core keeps it.
+pub(super) fn host_function(
+    function: Option<unsafe extern "C" fn(usize)>,
+    user_data: usize,
+) -> Option<(NonZeroUsize, usize)> {
+    Some((NonZeroUsize::new(function? as usize)?, user_data))
+}
+
 const KNOWN_FLAGS: u32 =
     PALURING_OP_SUBMIT | PALURING_OP_ASYNC | PALURING_OP_QUEUE | PALURING_OP_DETACHED | PALURING_OP_MOVE;
 
@@ -95,52 +109,52 @@ const KNOWN_FLAGS: u32 =
 /// What `op` names is live; `out_io` is NULL or writable.
 #[inline(always)]
 pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut paluring_io) -> Result<i32, Status> {
+    let start = described("paluring_io_start", op, !out_io.is_null())?;
+    let mut unasked = 0;
+    // SAFETY: host: out_io is NULL or writable.
+    let out = unsafe { out_io.as_mut() }.unwrap_or(&mut unasked);
+    let extras = op.flags & (PALURING_OP_ASYNC | PALURING_OP_MOVE | PALURING_OP_SUBMIT) | op.rw_flags;
+    if extras == 0 && op.timeout_ns <= 0 && (op.ioprio | op.personality) == 0 && start.template.is_simple() {
+        // SAFETY: host: the op's buffer is live.
+        unsafe { ring.start_simple(&start, out) }?;
+    } else {
+        // SAFETY: host: what the op names is live, and with MOVE the buffer's reference is given.
+        unsafe { ring.start(&start, extras_of(op, &start)?, out) }?;
+    }
+    Ok(0)
+}
+
+/// What an operation asks for, as far as it says so itself.
+#[inline(always)]
+fn described<'a>(function: &str, op: &'a paluring_op, has_out: bool) -> Result<Start<'a>, Status> {
     let callback = op.callback.and_then(|callback| NonZeroUsize::new(callback as usize));
     let template = Template::from_words(&op.private_);
     let to = match (op.flags & (PALURING_OP_QUEUE | PALURING_OP_DETACHED), callback) {
         (0, Some(_)) => To::Callback,
         (PALURING_OP_QUEUE, None) => To::Queue,
         (PALURING_OP_DETACHED, None) => To::Nobody,
-        (0, None) if !out_io.is_null() => To::Kept,
+        (0, None) if has_out => To::Kept,
         _ => return Err(EINVAL),
     };
     if op.flags & !KNOWN_FLAGS != 0 || op.reserved != 0 {
         return Err(EINVAL);
     }
     if template.buf().is_some_and(|buf| !Buf::is_alive(buf)) {
-        report_misuse("paluring_io_start", "the operation's buffer");
+        report_misuse(function, "the operation's buffer");
         return Err(EINVAL);
     }
-    let start = Start { template, to, callback, user_data: op.user_data };
-    let mut unasked = 0;
-    // SAFETY: host: out_io is NULL or writable.
-    let out = unsafe { out_io.as_mut() }.unwrap_or(&mut unasked);
-    let extras = op.flags & (PALURING_OP_ASYNC | PALURING_OP_MOVE | PALURING_OP_SUBMIT) | op.rw_flags;
-    if extras == 0 && op.timeout_ns <= 0 && (op.ioprio | op.personality) == 0 && template.is_simple() {
-        // SAFETY: host: the op's buffer is live.
-        unsafe { ring.start_simple(&start, out) }?;
-    } else {
-        // SAFETY: host: what the op names is live, and with MOVE the buffer's reference is given.
-        unsafe { start_with_extras(ring, op, &start, out) }?;
-    }
-    Ok(0)
+    Ok(Start { template, to, callback, user_data: op.user_data })
 }
 
-/// # Safety
-/// What `op` names is live; with MOVE the buffer's reference is the caller's to give.
+/// What an operation asks for besides, with a copy of its path.
 #[inline(never)]
-unsafe fn start_with_extras(
-    ring: &KernelRing,
-    op: &paluring_op,
-    start: &Start<'_>,
-    out: &mut u64,
-) -> Result<(), Status> {
+fn extras_of(op: &paluring_op, start: &Start<'_>) -> Result<Extras, Status> {
     let storage = match start.template.host_path() {
         None => None,
         // SAFETY: host: a path ends with a zero.
         Some(path) => Some(copied(unsafe { CStr::from_ptr(path as *const c_char) }.to_bytes_with_nul())?),
     };
-    let extras = Extras {
+    Ok(Extras {
         storage,
         timeout_ns: op.timeout_ns,
         is_async: op.flags & PALURING_OP_ASYNC != 0,
@@ -149,9 +163,7 @@ unsafe fn start_with_extras(
         rw_flags: op.rw_flags,
         ioprio: op.ioprio,
         personality: op.personality,
-    };
-    // SAFETY: the caller's duty.
-    unsafe { ring.start(start, extras, out) }
+    })
 }
 
 /// # Safety
@@ -183,6 +195,33 @@ pub(super) unsafe fn start_batch(
         }
     }
     Ok(count as i32)
+}
+
+/// # Safety
+/// As `start_batch`.
+pub(super) unsafe fn start_chain(
+    ring: &KernelRing,
+    ops: *const paluring_op,
+    count: usize,
+    flags: u32,
+    out_ios: *mut paluring_io,
+) -> Result<i32, Status> {
+    if ops.is_null() && count > 0 || i32::try_from(count).is_err() || flags & !PALURING_CHAIN_HARDLINK != 0 {
+        return Err(EINVAL);
+    }
+    let out_at = |index| if out_ios.is_null() { out_ios } else { out_ios.wrapping_add(index) };
+    for index in 0..count {
+        // SAFETY: the caller's duty.
+        unsafe { zeroed(out_at(index)) };
+    }
+    let member = |index| {
+        // SAFETY: the caller's duty.
+        let op = unsafe { &*ops.add(index) };
+        let start = described("paluring_io_start_chain", op, !out_ios.is_null())?;
+        Ok((start, extras_of(op, &start)?))
+    };
+    // SAFETY: as above, and what the ops name is live.
+    unsafe { ring.start_chain(count, flags != 0, member, |index, io| put(out_at(index), io)) }
 }
 
 /// Memory of the host's, given back when dropped.

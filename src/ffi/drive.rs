@@ -8,11 +8,14 @@
 
 use std::ffi::c_int;
 
-use super::callback::run_session;
+use super::callback::{host_function, run_session};
 use super::guard::{any, driver, fill, letting_go, put, signal_safe};
 use super::io::paluring_completion;
 use super::ring::paluring_ring;
 use crate::core::Limit;
+
+/// Told that there is room for a start again; user_data is paluring_ring_on_room's.
+pub type paluring_room_fn = Option<unsafe extern "C" fn(user_data: usize)>;
 
 /// Enter the kernel with what has been started.
 /// @param ring  borrowed
@@ -104,6 +107,21 @@ pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_n
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_ready(ring: *mut paluring_ring) -> i32 {
     letting_go(ring, |ring| ring.ready())
+}
+
+/// Be told when there is room again after a start that failed with -EAGAIN for want of it, once for each such time.
+/// @param ring       borrowed
+/// @param room       runs on the driver, under the rules of a callback; NULL removes; replaces an earlier one
+/// @param user_data  handed to room as it is; a call that is under way may still use the one before
+/// @return 0, PALURING_ERR_CLOSED, _FORKED, _POISONED
+/// Ownership: nothing   Threads: any; room runs on the driver   Blocks: never   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_on_room(
+    ring: *mut paluring_ring,
+    room: paluring_room_fn,
+    user_data: usize,
+) -> i32 {
+    any(ring, |ring| ring.on_room(host_function(room, user_data)).map(|()| 0))
 }
 
 /// End the driver's wait, or its next one. Wakes coalesce.

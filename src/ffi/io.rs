@@ -26,7 +26,7 @@ pub struct paluring_completion {
     pub user_data: usize,
     /// In a callback: the operation's buffer, lent until it returns. From poll, wait and reap: NULL, or with PALURING_OP_MOVE the reference that the start took, yours.
     pub buf: *mut paluring_buf,
-    /// More about the result, for some operations; else 0.
+    /// More about the result, for some operations; with -ECANCELED in a chain the result that broke it; else 0.
     pub extra: u64,
     /// What the system call would have returned, or a negative errno or status.
     pub result: i32,
@@ -48,6 +48,9 @@ pub const PALURING_COMPLETION_SOCK_NONEMPTY: u32 = 2;
 pub const PALURING_COMPLETION_TIMED_OUT: u32 = 4;
 /// A cancel had been asked for; the result is -ECANCELED, or the true result.
 pub const PALURING_COMPLETION_CANCELLED: u32 = 8;
+
+/// Of paluring_io_start_chain: a member runs whatever became of the one before it.
+pub const PALURING_CHAIN_HARDLINK: u32 = 1;
 
 /// Gets a completion. It may start, cancel, poll, drop and close; driver's calls in it are -EBUSY.
 pub type paluring_complete_fn = Option<unsafe extern "C" fn(user_data: usize, completion: *mut paluring_completion)>;
@@ -91,6 +94,30 @@ pub unsafe extern "C" fn paluring_io_start_batch(
 ) -> i32 {
     // SAFETY: host: pointers are NULL or valid for count elements.
     any(ring, |ring| unsafe { super::callback::start_batch(ring, ops, count, out_ios) })
+}
+
+/// Start several I/Os as a chain: each runs when the one before it has succeeded.
+/// All of them are accepted or none; their entries are never split, nor mixed with others', and their completions come in order.
+/// An error or a short transfer breaks the chain: what follows ends with -ECANCELED, and the result that broke it in extra.
+/// @param ring     borrowed
+/// @param ops      array of count operations, borrowed; members may be PALURING_OP_DETACHED, so that one callback on the last tells all; no multishots
+/// @param count    operations in ops
+/// @param flags    PALURING_CHAIN_*
+/// @param out_ios  array of count handles, each set to 0 first; may be NULL as in paluring_io_start
+/// @return count, or -E2BIG (more than entries or max_in_flight), -EAGAIN (max_in_flight: no room for all), others as paluring_io_start; on any failure nothing was taken
+/// A cancelled member ends the chain; one that waits for its turn is cancelled when that comes. A member's timeout_ns counts from here, and cancels what still runs before it, too.
+/// Ownership: ops stay the caller's   Threads: any   Blocks: may enter the kernel with PALURING_OP_SUBMIT   Since: 0.1
+/// See: io_uring_enter(2), IOSQE_IO_LINK
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_io_start_chain(
+    ring: *mut paluring_ring,
+    ops: *const paluring_op,
+    count: usize,
+    flags: u32,
+    out_ios: *mut paluring_io,
+) -> i32 {
+    // SAFETY: host: pointers are NULL or valid for count elements.
+    any(ring, |ring| unsafe { super::callback::start_chain(ring, ops, count, flags, out_ios) })
 }
 
 /// Take the completion of a kept I/O if it is there; else have a function told when to ask again.

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, squeue};
 
+use super::entries::Entries;
 use super::os::{self, Sentinel, check};
 use super::{Backend, Cqe, Enter, Errno, Info, Setup, Sqe, SysResult, entry, fallback, setup};
 
@@ -31,6 +32,9 @@ pub(crate) struct Linux {
     // The queues point into `ring`, which stays where it is in its box; fields are dropped in this order.
     sq: SubmissionQueue<'static>,
     cq: CompletionQueue<'static>,
+    entries: Entries,
+    /// Entries pushed in all; wraps.
+    pushed: u32,
     _ring: Box<IoUring>,
     info: Info,
     sentinel: Sentinel,
@@ -69,8 +73,10 @@ impl Backend for Linux {
         info.ops = setup::probe(fd)?;
         let iowait_off = !setup.iowait && ring.params().is_feature_no_iowait();
         let gate = Gate { fd, flags: if iowait_off { ENTER_NO_IOWAIT } else { 0 }, ring_fd: fd, wake_fd: -1 };
+        let entries = Entries::map(fd, info.entries)?;
         let (sentinel, write_end) = Sentinel::new()?;
-        let mut linux = Self { sq, cq, _ring: ring, info, sentinel, wake_fd: None, gate, bound: false };
+        let mut linux =
+            Self { sq, cq, entries, pushed: 0, _ring: ring, info, sentinel, wake_fd: None, gate, bound: false };
         linux.register_files(setup.files, &write_end)?;
         linux.choose_wake()?;
         Ok(linux)
@@ -114,6 +120,11 @@ impl Backend for Linux {
         !self.sq.is_full()
     }
 
+    fn room(&mut self) -> u32 {
+        self.sq.sync();
+        (self.sq.capacity() - self.sq.len()) as u32
+    }
+
     #[inline(always)]
     unsafe fn push(&mut self, sqe: &Sqe) {
         const _: () =
@@ -121,12 +132,19 @@ impl Backend for Linux {
         // SAFETY: both are the kernel's 64-byte entry; what it points to is the caller's duty.
         let pushed = unsafe { self.sq.push(&*(&raw const *sqe).cast::<squeue::Entry>()) };
         debug_assert!(pushed.is_ok());
+        self.pushed = self.pushed.wrapping_add(1);
     }
 
     #[inline]
     fn publish(&mut self) -> u32 {
         self.sq.sync();
         self.sq.len() as u32
+    }
+
+    fn sever(&mut self, place: u32, user_data: u64) -> Option<(u64, bool)> {
+        self.sq.sync();
+        let left = self.sq.len() as u32;
+        self.entries.sever(self.pushed.wrapping_sub(left), left, place, user_data)
     }
 
     #[inline(always)]

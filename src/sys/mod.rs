@@ -4,6 +4,7 @@
 //! The boundary is the kernel's own ABI: 64-byte submission entries go in, completion
 //! entries come out. A backend knows no I/Os, no buffers and no callbacks.
 
+mod entries;
 pub(crate) mod entry;
 pub(crate) mod linux;
 pub(crate) mod os;
@@ -90,12 +91,19 @@ pub(crate) trait Backend: Sized + Send {
 
     /// Whether the submission queue has a free entry.
     fn has_room(&mut self) -> bool;
+    /// Free entries in the submission queue.
+    fn room(&mut self) -> u32;
     /// Put an entry into the submission queue, which has room.
     /// # Safety
     /// What the entry points to stays valid until its last completion has been seen.
     unsafe fn push(&mut self, sqe: &Sqe);
     /// Let the kernel see what was pushed; → entries that it has not taken yet.
     fn publish(&mut self) -> u32;
+
+    /// After an enter that took less than was published: where it ended inside a chain, take the entry at `place` of what is
+    /// left (0 = the next that the kernel takes) out of the chain and put a NOP with `user_data` in its stead; → the
+    /// user_data that it had, and whether the one behind it is of the chain too.
+    fn sever(&mut self, place: u32, user_data: u64) -> Option<(u64, bool)>;
 
     /// The oldest completion, taken out of the queue.
     fn next(&mut self) -> Option<Cqe>;

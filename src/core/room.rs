@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Room again: after a start that failed for want of room in the table, the host is told once when there is some.
+
+use super::Result;
+use super::ring::Ring;
+use super::session::Delivery;
+use super::state::State;
+use super::table::HostFn;
+use crate::sys::{Backend, os};
+
+impl<B: Backend> Ring<B> {
+    /// Have `room` told each time room returns after an EAGAIN; `None`: nobody.
+    pub(crate) fn on_room(&self, room: Option<(HostFn, usize)>) -> Result<()> {
+        let me = os::thread_id();
+        let mut state = self.lock(me);
+        state.check_open()?;
+        state.room = room;
+        drop(state);
+        self.tell_room(me);
+        Ok(())
+    }
+
+    /// After a call, of any thread, that took something out of the table: the driver shall tell of the room.
+    pub(super) fn tell_room(&self, me: usize) {
+        let due = self.lock(me).room_due();
+        if due {
+            self.kick_if_due();
+        }
+    }
+}
+
+impl<B: Backend> State<B> {
+    /// A start of `count` has failed.
+    pub(super) fn want_room(&mut self, count: u32) {
+        self.room_wanted = if self.room_wanted == 0 { count } else { self.room_wanted.min(count) };
+    }
+
+    #[inline]
+    pub(super) fn room_due(&self) -> bool {
+        self.room_wanted != 0 && self.room.is_some() && self.table.free() >= self.room_wanted + self.held_back
+    }
+
+    /// The function to be told now.
+    pub(super) fn take_room(&mut self) -> Option<Delivery> {
+        if !self.room_due() {
+            return None;
+        }
+        self.room_wanted = 0;
+        self.room.map(|(function, user_data)| Delivery::Call(function, user_data))
+    }
+}
