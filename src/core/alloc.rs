@@ -25,8 +25,3 @@ pub(crate) fn try_vec<T>(capacity: usize) -> Result<Vec<T>> {
     vec.try_reserve_exact(capacity)?;
     Ok(vec)
 }
-
-/// Find out whether `size` bytes can be had, before a container that can't report it allocates them.
-pub(crate) fn probe(size: usize) -> Result<()> {
-    try_vec::<u8>(size).map(drop)
-}

@@ -78,7 +78,7 @@ impl<B: Backend> State<B> {
         let Some(io) = self.table.get(slot) else { return Ok(()) };
         let (state, handle) = (io.state, io.handle);
         match state {
-            At::Done | At::Held => Ok(()),
+            At::Done | At::Held | At::Vacant => Ok(()),
             At::Queued => {
                 self.cancel_queued(handle);
                 Ok(())

@@ -10,7 +10,7 @@ use super::lent::Out;
 use super::session::Delivery;
 use super::state::{Phase, Ready, State};
 use super::table::{
-    Completion, Gone, HOLDS_DESCRIPTOR, Io, Kind, State as At, To, completion_flags, generation_of, marks,
+    Completion, Gone, HOLDS_DESCRIPTOR, Io, Kind, Plain, State as At, To, completion_flags, generation_of, marks,
 };
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe, Enter};
@@ -32,10 +32,12 @@ impl<B: Backend> State<B> {
     pub(super) fn retire(&mut self, cqe: Cqe, out: &Out) -> Result<Option<Delivery>> {
         // A plain I/O's only completion: one look, one removal.
         if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 && cqe.result != -libc::ECANCELED {
-            if let Some(io) = self.table.remove_plain(cqe.user_data) {
+            if let Some(plain) = self.table.remove_plain(cqe.user_data) {
                 self.held_back = 1;
                 self.counts.finished += 1;
-                return Ok(Some(complete(io, cqe.result, translate(cqe.flags), 0, out)));
+                let Plain { user_data, notify, buf, opcode } = plain;
+                out.put(cqe.user_data, user_data, opcode, cqe.result, translate(cqe.flags), 0, buf);
+                return Ok(Some(Delivery::Complete(notify)));
             }
         }
         self.retire_special(cqe, out)

@@ -61,7 +61,7 @@ impl<B: Backend> Ring<B> {
                 _ if io.is_unwanted() => &mut stats.dropped,
                 At::Queued => &mut stats.queued,
                 At::Kernel | At::Held => &mut stats.waiting,
-                At::Done => &mut stats.completed,
+                At::Done | At::Vacant => &mut stats.completed,
             };
             *place += 1;
         }
@@ -179,7 +179,7 @@ fn write_io(text: &mut String, io: &Io, now: u32) {
         At::Queued => "queued",
         At::Kernel => "waiting",
         At::Held => "held",
-        At::Done => "completed",
+        At::Done | At::Vacant => "completed",
     };
     let to = match io.to {
         To::Callback => "callback",

@@ -22,6 +22,7 @@ mod deliver;
 mod discarded;
 mod kept;
 mod lent;
+mod list;
 mod lock;
 mod open;
 mod prepare;

@@ -9,9 +9,7 @@ use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 
-use slab::Slab;
-
-use super::alloc::{probe, try_vec};
+use super::alloc::try_vec;
 use super::buf::BufRef;
 use super::chain::Link;
 use super::deadlines;
@@ -113,6 +111,8 @@ pub(super) enum State {
     Kernel,
     Held,
     Done,
+    /// Not an I/O: a slot that is free.
+    Vacant,
 }
 
 pub(super) mod marks {
@@ -151,7 +151,7 @@ pub(super) struct Io {
     pub(super) started_ms: u32,
     pub(super) result: i32,
     pub(super) flags: u32,
-    /// The next in its list.
+    /// The next in its list, or the next vacant slot.
     pub(super) next: u32,
 }
 
@@ -169,6 +169,14 @@ pub(super) struct Side {
     pub(super) link: Option<Link>,
     /// Results of a multishot that wait to be taken, oldest first.
     pub(super) events: VecDeque<Cqe>,
+}
+
+/// What the completion of a plain I/O needs of it.
+pub(super) struct Plain {
+    pub(super) user_data: usize,
+    pub(super) notify: Option<HostFn>,
+    pub(super) buf: Option<BufRef>,
+    pub(super) opcode: u8,
 }
 
 /// An I/O that has left the table.
@@ -208,31 +216,16 @@ impl Io {
 
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
-/// I/Os in order, chained through the table.
-#[derive(Clone, Copy)]
-pub(super) struct List {
-    first: u32,
-    last: u32,
-}
-
-impl List {
-    pub(super) const EMPTY: Self = Self { first: NO_SLOT, last: NO_SLOT };
-
-    pub(super) fn first(&self) -> Option<u32> {
-        (self.first != NO_SLOT).then_some(self.first)
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.first == NO_SLOT
-    }
-}
-
 pub(super) struct Table {
-    slab: Slab<Io>,
+    /// As many as were ever in use at once; reserved for `capacity`, so that none ever moves.
+    ios: Vec<Io>,
     /// By slot; there only for I/Os with the SIDE mark.
     sides: Vec<MaybeUninit<Side>>,
     capacity: u32,
+    /// Slots in use.
+    len: u32,
+    /// The slot that was vacated last; the others are chained behind it.
+    vacant: u32,
     generation: u64,
 }
 
@@ -240,23 +233,23 @@ impl Table {
     pub(super) fn new(capacity: u32, seed: u64) -> Result<Self> {
         let mut sides = try_vec(capacity as usize)?;
         sides.resize_with(capacity as usize, MaybeUninit::uninit);
-        probe(capacity as usize * size_of::<Io>())?;
-        Ok(Self { slab: Slab::with_capacity(capacity as usize), sides, capacity, generation: seed >> SLOT_BITS })
+        let ios = try_vec(capacity as usize)?;
+        Ok(Self { ios, sides, capacity, len: 0, vacant: NO_SLOT, generation: seed >> SLOT_BITS })
     }
 
     /// In place of one that is taken away.
     pub(super) fn empty() -> Self {
-        Self { slab: Slab::new(), sides: Vec::new(), capacity: 0, generation: 0 }
+        Self { ios: Vec::new(), sides: Vec::new(), capacity: 0, len: 0, vacant: NO_SLOT, generation: 0 }
     }
 
     #[inline]
     pub(super) fn len(&self) -> u32 {
-        self.slab.len() as u32
+        self.len
     }
 
     #[inline]
     pub(super) fn free(&self) -> u32 {
-        self.capacity - self.len()
+        self.capacity - self.len
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -270,18 +263,26 @@ impl Table {
         if self.generation == 0 {
             self.generation = 1;
         }
-        let vacant = self.slab.vacant_entry();
-        let slot = vacant.key() as u32;
+        self.len += 1;
+        let slot = if self.vacant == NO_SLOT { self.ios.len() as u32 } else { self.vacant };
         let handle = self.generation << SLOT_BITS | u64::from(slot);
         io.handle = handle;
-        vacant.insert(io);
+        match self.ios.get_mut(slot as usize) {
+            Some(place) => {
+                self.vacant = place.next;
+                // What stood there was vacant: it holds nothing that a drop would let go of.
+                std::mem::forget(std::mem::replace(place, io));
+            }
+            None => self.ios.push(io),
+        }
         (slot, handle)
     }
 
     /// The I/O that a handle or a completion names.
     #[inline]
     pub(super) fn find(&mut self, handle: u64) -> Result<(u32, &mut Io)> {
-        match self.slab.get_mut(slot_of(handle)) {
+        match self.ios.get_mut(slot_of(handle)) {
+            // A vacant slot's handle is 0, and so is that of one whose result was taken.
             Some(io) if io.handle == handle && generation_of(handle) != 0 => Ok((slot_of(handle) as u32, io)),
             _ => Err(Status::STALE),
         }
@@ -289,12 +290,20 @@ impl Table {
 
     #[inline]
     pub(super) fn get(&mut self, slot: u32) -> Option<&mut Io> {
-        self.slab.get_mut(slot as usize)
+        self.ios.get_mut(slot as usize).filter(|io| io.state != State::Vacant)
+    }
+
+    /// Chain a slot to the vacant ones; what it held has been taken.
+    #[inline(always)]
+    fn vacate(io: &mut Io, slot: u32, vacant: &mut u32, len: &mut u32) {
+        (io.handle, io.state, io.next) = (0, State::Vacant, *vacant);
+        *vacant = slot;
+        *len -= 1;
     }
 
     /// The side of an I/O, made if it has none.
     pub(super) fn side(&mut self, slot: u32) -> Option<&mut Side> {
-        let io = self.slab.get_mut(slot as usize)?;
+        let io = self.ios.get_mut(slot as usize).filter(|io| io.state != State::Vacant)?;
         let side = self.sides.get_mut(slot as usize)?;
         if !io.is(marks::SIDE) {
             io.marks |= marks::SIDE;
@@ -306,12 +315,14 @@ impl Table {
 
     /// The side of an I/O that has one.
     pub(super) fn old_side(&mut self, slot: u32) -> Option<&mut Side> {
-        if self.slab.get(slot as usize)?.is(marks::SIDE) { self.side(slot) } else { None }
+        if self.get(slot)?.is(marks::SIDE) { self.side(slot) } else { None }
     }
 
     #[inline]
     pub(super) fn remove(&mut self, slot: u32) -> Option<Gone> {
-        let io = self.slab.try_remove(slot as usize)?;
+        let place = self.ios.get_mut(slot as usize).filter(|io| io.state != State::Vacant)?;
+        let io = Io { buf: place.buf.take(), ..*place };
+        Self::vacate(place, slot, &mut self.vacant, &mut self.len);
         let side = if io.is(marks::SIDE) { self.take_side(slot) } else { None };
         Some(Gone { io, side })
     }
@@ -324,44 +335,22 @@ impl Table {
 
     /// Take a plain I/O out by the completion that names it; `None`: it is not plain, or none at all.
     #[inline(always)]
-    pub(super) fn remove_plain(&mut self, handle: u64) -> Option<Io> {
-        match self.slab.get(slot_of(handle)) {
-            Some(io) if io.handle == handle && io.is_plain() => self.slab.try_remove(slot_of(handle)),
-            _ => None,
-        }
+    pub(super) fn remove_plain(&mut self, handle: u64) -> Option<Plain> {
+        let slot = slot_of(handle);
+        let io = self.ios.get_mut(slot).filter(|io| io.handle == handle && io.is_plain())?;
+        let plain = Plain { user_data: io.user_data, notify: io.notify, buf: io.buf.take(), opcode: io.opcode };
+        Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len);
+        Some(plain)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Io)> {
-        self.slab.iter().map(|(slot, io)| (slot as u32, io))
+        self.ios.iter().enumerate().filter(|(_, io)| io.state != State::Vacant).map(|(slot, io)| (slot as u32, io))
     }
 
     /// Slots from `from` on whose I/O fits: for walks that change the table.
     pub(super) fn next_slot(&self, from: u32, fits: impl Fn(&Io) -> bool) -> Option<u32> {
-        (from..self.slab.capacity() as u32).find(|slot| self.slab.get(*slot as usize).is_some_and(&fits))
-    }
-
-    pub(super) fn push(&mut self, list: &mut List, slot: u32) {
-        if let Some(io) = self.get(slot) {
-            io.next = NO_SLOT;
-            io.marks |= marks::LISTED;
-        }
-        match self.get(list.last) {
-            Some(last) if list.last != NO_SLOT => last.next = slot,
-            _ => list.first = slot,
-        }
-        list.last = slot;
-    }
-
-    pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
-        let slot = list.first()?;
-        if let Some(io) = self.get(slot) {
-            io.marks &= !marks::LISTED;
-            list.first = io.next;
-        }
-        if list.first == NO_SLOT {
-            list.last = NO_SLOT;
-        }
-        Some(slot)
+        let rest = self.ios.get(from as usize..)?;
+        rest.iter().position(|io| io.state != State::Vacant && fits(io)).map(|found| from + found as u32)
     }
 }
 
