@@ -835,7 +835,7 @@ void paluring_ring_release(paluring_ring *ring);
  * @return how many I/Os were orphaned, PALURING_ERR_WRONG_THREAD (nothing happens), _CLOSED
  * Ownership: nothing
  * Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited
- * Blocks: until all is done or the timeout
+ * Blocks: until all is done or the timeout; a second while the kernel refuses every call
  * Since: 0.1
  */
 int32_t paluring_ring_close(paluring_ring *ring, int64_t timeout_ns);
@@ -865,7 +865,8 @@ typedef void (*paluring_room_fn)(uintptr_t user_data);
  * @param ring  borrowed
  * @return entries that the kernel took, PALURING_ERR_WRONG_THREAD, _CLOSED, -EBUSY (in a callback,
  *   or another thread drives), -EAGAIN or -ENOMEM (the kernel is short of memory; all is kept for
- *   the next try)
+ *   the next try), PALURING_ERR_LOST (it dropped completions: close the ring), or what else
+ *   io_uring_enter(2) says
  * Ownership: nothing   Threads: driver   Blocks: may enter the kernel   Since: 0.1
  * See: io_uring_enter(2)
  */

@@ -22,6 +22,10 @@ pub(super) struct Closing {
     drives: bool,
     /// Enters made; two at least, whatever the limit.
     tried: u8,
+    /// When to ask again for everything to be cancelled.
+    ask_at: u64,
+    /// How long the kernel may go on refusing.
+    patience: Option<Limit>,
     held: Vec<(Option<super::BufRef>, Option<super::storage::Storage>)>,
     bytes: u64,
     orphaned: i32,
@@ -34,6 +38,27 @@ const ASK_AGAIN_NS: u64 = 20_000_000;
 
 /// How long a close without a limit waits for the rest when the kernel has said that it lost completions.
 const LOST_WAIT_NS: u64 = 1_000_000_000;
+
+/// How long a close goes on trying when the kernel takes nothing for want of memory.
+const REFUSED_WAIT_NS: u64 = 1_000_000_000;
+
+impl Closing {
+    fn new(limit: Limit, instead: Option<Status>) -> Self {
+        let ask_at = os::now().saturating_add(ASK_AGAIN_NS);
+        Self { limit, drives: true, tried: 0, ask_at, patience: None, held: Vec::new(), bytes: 0, orphaned: 0, instead }
+    }
+
+    /// The kernel refuses: for want of something that may come back, or for good. Then nobody can drive the ring any more.
+    fn refused(&mut self, status: Status) {
+        let patience = self.patience.get_or_insert(Limit::Within(REFUSED_WAIT_NS));
+        let may_pass = matches!(status, Status::EAGAIN | Status::ENOMEM | Status::LOST);
+        if may_pass && patience.left() != Some(0) {
+            os::back_off(u32::MAX);
+        } else {
+            self.drives = false;
+        }
+    }
+}
 
 impl<B: Backend> Ring<B> {
     /// Close the ring; `None`: within a callback, to be done when it returns.
@@ -111,7 +136,7 @@ impl<B: Backend> Ring<B> {
         let _ = state.cancel_all();
         drop(state);
         self.tell_waiters_slowly();
-        Ok(Closing { limit, drives: true, tried: 0, held: Vec::new(), bytes: 0, orphaned: 0, instead: instead.err() })
+        Ok(Closing::new(limit, instead.err()))
     }
 
     /// One step: `None` = there is something to deliver, or to look at again.
@@ -147,10 +172,14 @@ impl<B: Backend> Ring<B> {
             Ok(state.has_due() || state.unfinished() == 0)
         });
         match waited {
-            Ok((Woken::Time, _)) => drop(self.lock(me).ask_cancel_all()),
-            Ok(_) => {}
-            // The kernel refuses this thread: nobody can drive the ring any more.
+            Ok((Woken::Refused(status), _)) => closing.refused(status),
+            Ok(_) => closing.patience = None,
             Err(_) => closing.drives = false,
+        }
+        let now = os::now();
+        if now >= closing.ask_at {
+            closing.ask_at = now.saturating_add(ASK_AGAIN_NS);
+            let _ = self.lock(me).ask_cancel_all();
         }
         Ok(None)
     }

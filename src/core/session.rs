@@ -261,7 +261,8 @@ impl<'a, B: Backend> Session<'a, B> {
         let (woken, _) = self.ring.wait_for(me, &mut limit, |state| state.has_for_run(min, announced))?;
         if woken == Woken::Enough {
             self.kind = Kind::Run { min, limit };
-        } else if self.started || matches!(woken, Woken::Closing | Woken::Refused(_)) {
+        } else if self.started || woken == Woken::Closing || matches!(woken, Woken::Refused(_)) && self.nothing_there()
+        {
             return self.end_process(woken);
         } else {
             self.kind = Kind::Process;
@@ -270,11 +271,18 @@ impl<'a, B: Backend> Session<'a, B> {
         Ok(None)
     }
 
+    /// Nothing is due or in the queue.
+    #[cold]
+    fn nothing_there(&self) -> bool {
+        let mut state = self.ring.lock(self.driver.me);
+        !state.has_due() && state.backend.as_mut().is_none_or(|backend| backend.available() == 0)
+    }
+
     /// Completions that the kernel holds back were there on entry too.
     fn flush(&mut self) -> Result<()> {
         let holds_back = self.ring.lock(self.driver.me).backend()?.holds_back();
         if holds_back {
-            self.ring.wait_for(self.driver.me, &mut Limit::Within(0), |_| Ok(true))?;
+            self.ring.submit_all(self.driver.me)?;
         }
         Ok(())
     }
@@ -298,7 +306,7 @@ impl<'a, B: Backend> Session<'a, B> {
         drop(state);
         let mut woken = woken;
         if pending && woken == Woken::Enough {
-            woken = self.ring.wait_for(me, &mut Limit::Within(0), |_| Ok(true))?.0;
+            woken = self.ring.submit_all(me)?.0;
         }
         self.ring.signal_leftovers(me);
         settle(self.delivered as i32, woken).map(Some)

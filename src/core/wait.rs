@@ -4,7 +4,7 @@
 use super::ring::Ring;
 use super::state::{Phase, State};
 use super::{Result, Status};
-use crate::sys::{Backend, Enter, Errno, os};
+use crate::sys::{Backend, Enter, Errno, SysResult, os};
 
 /// How long a call may wait.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,7 @@ pub(super) enum Woken {
     Signal,
     /// Another thread closes the ring.
     Closing,
-    /// The kernel is short of something; every entry is kept for the next try.
+    /// The kernel refuses; every entry is kept for the next try.
     Refused(Status),
 }
 
@@ -59,8 +59,14 @@ struct Last {
     taken: u32,
     submitted: u32,
     waited: bool,
-    busy: bool,
+    timed: bool,
+    refused: Option<Errno>,
+    /// It is to be made once more, without a wait.
+    again: bool,
 }
+
+/// Enters that fail in a row before the kernel is believed.
+const TRIES: u32 = 16;
 
 impl<B: Backend> Ring<B> {
     /// Submit all, and wait until `enough` is there. The caller drives. → why it ended, and entries that the kernel took.
@@ -71,29 +77,35 @@ impl<B: Backend> Ring<B> {
         limit: &mut Limit,
         mut enough: impl FnMut(&mut State<B>) -> Result<bool>,
     ) -> Result<(Woken, u32)> {
-        let (mut taken, mut end, mut last) = (0, None, Last::default());
+        let (mut taken, mut end, mut last, mut tries) = (0, None, Last::default(), 0);
         loop {
             let mut state = self.lock(me);
+            if last.refused.is_some() {
+                end = state.refused(&mut last, &mut tries, end);
+            }
+            taken += last.taken;
             let quiet = state.note_enter(last)?;
-            end = if enough(&mut state)? { end.or(Some(Woken::Enough)) } else { end };
+            if enough(&mut state)? && matches!(end, None | Some(Woken::Refused(_))) {
+                end = Some(Woken::Enough);
+            }
             self.tell_waiters();
             end = end.or_else(|| self.interruption(&state));
             let timeout = if end.is_none() { state.time_left(limit) } else { None };
             if timeout == Some(0) {
                 end = Some(Woken::Time);
-            } else if end.is_none() && quiet {
-                end = Some(Woken::Signal);
             }
+            end = end.or_else(|| quiet.then_some(Woken::Signal));
             let backend = state.backend()?;
-            let submit = if last.busy { 0 } else { backend.publish() };
-            let flush = backend.holds_back();
+            let (submit, flush) = (backend.publish(), last.again || backend.holds_back());
             let gate = backend.gate();
             // What still waits for room in the submission queue goes first. An enter that submits doesn't tell of a signal
             // that ended its wait: then no completion has come (`quiet`), which is proof only where waits are exact.
-            let wait = end.is_none() && state.overflow.is_empty() && (submit == 0 || self.info().exact_waits);
+            let exact = submit == 0 || self.info().exact_waits;
+            let wait = end.is_none() && !last.again && state.overflow.is_empty() && exact;
             if let Some(end) = end {
                 // All is submitted and was looked for, or the kernel takes no more.
-                if submit == 0 && (!flush || last.entered) || last.entered && last.taken == 0 {
+                let all = submit == 0 && (!flush || last.entered) || last.entered && last.taken == 0;
+                if all && !last.again {
                     return Ok((end, taken));
                 }
             } else if wait && !self.fall_asleep() {
@@ -103,37 +115,18 @@ impl<B: Backend> Ring<B> {
             drop(state);
             let entered = B::enter(gate, Enter { submit, wait, flush, timeout });
             self.awake();
-            last = Last { entered: true, taken: 0, submitted: submit, waited: wait, busy: false };
-            match entered {
-                Ok(count) => {
-                    last.taken = count;
-                    taken += count;
-                }
-                Err(errno) => end = self.refused(me, errno, &mut last)?.map_or(end, |new| end.or(Some(new))),
+            last = Last::of(submit, wait, timeout.is_some(), entered);
+            if entered.is_ok() {
+                tries = 0;
             }
         }
     }
 
-    /// An enter has failed: what that means for the wait.
-    #[cold]
-    fn refused(&self, me: usize, errno: Errno, last: &mut Last) -> Result<Option<Woken>> {
-        match errno.0 {
-            libc::EINTR => Ok(Some(Woken::Signal)),
-            // Every entry is kept for the next try.
-            libc::EAGAIN | libc::ENOMEM => Ok(Some(Woken::Refused(errno.into()))),
-            libc::ETIME => Ok(None),
-            // The completion queue is full: look there before submitting more.
-            libc::EBUSY => {
-                last.busy = true;
-                Ok(None)
-            }
-            // Completions were lost; which ones shows at close.
-            libc::EBADR => {
-                self.lock(me).lost = true;
-                Ok(None)
-            }
-            _ => Err(errno.into()),
-        }
+    /// Submit all, without waiting; → whether the kernel refused, and entries that it took.
+    pub(super) fn submit_all(&self, me: usize) -> Result<(Woken, u32)> {
+        // There is nothing to wait for at first. Asked again, it leaves what a refusal says.
+        let mut first = true;
+        self.wait_for(me, &mut Limit::Within(0), |_| Ok(std::mem::take(&mut first)))
     }
 
     /// What ends a wait besides what it waits for.
@@ -142,13 +135,17 @@ impl<B: Backend> Ring<B> {
         if state.phase == Phase::Closing && !state.closer_drives {
             return Some(Woken::Closing);
         }
+        if state.lost && !state.closer_drives {
+            // What was lost never comes: nobody sleeps for it.
+            return Some(Woken::Refused(Status::LOST));
+        }
         self.take_wake().then_some(Woken::Wake)
     }
 
     /// Enter the kernel with what has been started; → entries taken.
     pub(crate) fn submit(&self) -> Result<i32> {
         let driver = self.begin()?;
-        let (woken, taken) = self.wait_for(driver.me, &mut Limit::Within(0), |_| Ok(true))?;
+        let (woken, taken) = self.submit_all(driver.me)?;
         settle(taken as i32, woken)
     }
 
@@ -180,7 +177,49 @@ pub(super) fn settle(count: i32, woken: Woken) -> Result<i32> {
     }
 }
 
+impl Last {
+    #[inline]
+    fn of(submitted: u32, waited: bool, timed: bool, entered: SysResult<u32>) -> Self {
+        let (taken, refused) = match entered {
+            Ok(taken) => (taken, None),
+            Err(errno) => (0, Some(errno)),
+        };
+        Self { entered: true, taken, submitted, waited, timed, refused, again: false }
+    }
+}
+
 impl<B: Backend> State<B> {
+    /// An enter has failed: what that means for the wait. What the kernel has taken all the same shows in the queue.
+    ///
+    /// | errno | means |
+    /// |---|---|
+    /// | ETIME | the wait's time is over: the loop looks |
+    /// | EINTR | a signal, if an enter without a wait, which signals don't end, then goes well |
+    /// | EBUSY | the completion queue is full: it is looked at, and the enter made again |
+    /// | EBADR | completions were lost: no wait sleeps any more, a close orphans what doesn't come |
+    /// | others | all is kept for the next try, and the call ends with the status if it has nothing else to return |
+    #[cold]
+    fn refused(&mut self, last: &mut Last, tries: &mut u32, end: Option<Woken>) -> Option<Woken> {
+        let untaken = self.backend.as_mut().map_or(0, B::publish);
+        last.taken = last.submitted.saturating_sub(untaken);
+        let Some(errno) = last.refused else { return end };
+        *tries += 1;
+        last.again = matches!(errno.0, libc::EINTR | libc::EBUSY) && *tries < TRIES;
+        let status = match errno.0 {
+            libc::ETIME if last.timed => return end,
+            libc::EINTR if last.again => return end.or(Some(Woken::Signal)),
+            libc::EBUSY if last.again => return end,
+            libc::EINTR | libc::EBUSY => Status::EAGAIN,
+            libc::EBADR => {
+                self.lost = true;
+                Status::LOST
+            }
+            _ => errno.into(),
+        };
+        // A wake must not be forgotten.
+        end.filter(|end| matches!(end, Woken::Closing | Woken::Wake)).or(Some(Woken::Refused(status)))
+    }
+
     /// Begin a round of a wait, after the last enter; → whether that one ended without any of the known reasons: a
     /// signal does not show in the result when something was submitted.
     #[inline]
@@ -194,7 +233,7 @@ impl<B: Backend> State<B> {
             if last.taken < last.submitted {
                 self.sever();
             }
-            if last.taken > 0 {
+            if last.taken > 0 && last.refused.is_none() {
                 let whole = last.taken == last.submitted;
                 quiet = last.waited && whole && self.backend()?.available() == 0;
             }

@@ -19,7 +19,7 @@ pub type paluring_room_fn = Option<unsafe extern "C" fn(user_data: usize)>;
 
 /// Enter the kernel with what has been started.
 /// @param ring  borrowed
-/// @return entries that the kernel took, PALURING_ERR_WRONG_THREAD, _CLOSED, -EBUSY (in a callback, or another thread drives), -EAGAIN or -ENOMEM (the kernel is short of memory; all is kept for the next try)
+/// @return entries that the kernel took, PALURING_ERR_WRONG_THREAD, _CLOSED, -EBUSY (in a callback, or another thread drives), -EAGAIN or -ENOMEM (the kernel is short of memory; all is kept for the next try), PALURING_ERR_LOST (it dropped completions: close the ring), or what else io_uring_enter(2) says
 /// Ownership: nothing   Threads: driver   Blocks: may enter the kernel   Since: 0.1
 /// See: io_uring_enter(2)
 #[unsafe(no_mangle)]

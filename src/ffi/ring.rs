@@ -134,7 +134,7 @@ pub unsafe extern "C" fn paluring_ring_release(ring: *mut paluring_ring) {
 /// @param ring        borrowed; the handle stays yours to release
 /// @param timeout_ns  negative = no limit, 0 = don't wait
 /// @return how many I/Os were orphaned, PALURING_ERR_WRONG_THREAD (nothing happens), _CLOSED
-/// Ownership: nothing   Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited   Blocks: until all is done or the timeout   Since: 0.1
+/// Ownership: nothing   Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited   Blocks: until all is done or the timeout; a second while the kernel refuses every call   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_close(ring: *mut paluring_ring, timeout_ns: i64) -> i32 {
     closing(ring, |ring| match ring.close(Limit::from_ns(timeout_ns))? {

@@ -344,11 +344,18 @@ struct GetEventsArg {
     timeout: u64,
 }
 
+/// A signal doesn't show: the call is made again, and if that doesn't help the kernel is short of something.
 /// # Safety
 /// `arg` points to what `opcode` reads and writes.
 pub(super) unsafe fn register(fd: i32, opcode: u32, arg: *mut libc::c_void, count: u32) -> SysResult<i64> {
-    // SAFETY: the caller's duty.
-    check(unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, arg, count) })
+    for _ in 0..16 {
+        // SAFETY: the caller's duty.
+        match check(unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, arg, count) }) {
+            Err(Errno(libc::EINTR)) => {}
+            result => return result,
+        }
+    }
+    Err(Errno(libc::EAGAIN))
 }
 
 /// A box whose allocation may fail.
