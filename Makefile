@@ -111,6 +111,24 @@ $(TARGET)/c-tests/%: c-tests/%.c $(C_HEADERS) include/paluring.h $(LIB)/$(SO).$(
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< $(call LINK,$(LIB))
 
+# --- faults: preloaded libraries that have calls fail, and programs to run under them ---
+
+FAULT_LIBRARIES := $(patsubst c-tests/faults/%.c,$(TARGET)/faults/%.so,$(wildcard c-tests/faults/shim*.c))
+FAULT_PROGRAMS  := $(patsubst c-tests/faults/%.c,$(TARGET)/faults/%,$(wildcard c-tests/faults/workload*.c))
+
+.PHONY: fault-tools test-faults
+fault-tools: $(FAULT_LIBRARIES) $(FAULT_PROGRAMS) ## build what test-faults needs, into target/faults
+test-faults: ## run copies and a workload while calls of io_uring fail
+	@$(RUN_TESTS) faults
+
+$(TARGET)/faults/%.so: c-tests/faults/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -ldl
+
+$(TARGET)/faults/%: c-tests/faults/%.c $(C_HEADERS) include/paluring.h $(LIB)/$(SO).$(VERSION)
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $< $(call LINK,$(LIB))
+
 .PHONY: run
 run: build ## copy a real file with examples/pcp and compare the result; FROM= and TO= choose the files
 	@$(MAKE) --no-print-directory $(TARGET)/examples/pcp

@@ -293,6 +293,16 @@ def examples(counts, target):
     scripts(counts, "examples", "c-tests/examples/test_*", target)
 
 
+def faults(counts, target):
+    """Programs under calls of io_uring that fail, on the release build and on the debug build."""
+    fault = make("build") or make("build-debug") or make("fault-tools", "examples")
+    if fault:
+        return counts.fail("faults", fault)
+    for build in ("release", "debug"):
+        environment = {"FAULTS": str(target / "faults"), "LD_LIBRARY_PATH": str(target / "lib" / build)}
+        scripts(counts, f"faults ({build})", "c-tests/faults/test_*.py", target, environment)
+
+
 def python(counts, target):
     fault = make("build")
     if fault:
@@ -300,15 +310,15 @@ def python(counts, target):
     scripts(counts, "python", "c-tests/python/test_*", target)
 
 
-def scripts(counts, name, pattern, target):
+def scripts(counts, name, pattern, target, more=()):
     """Test programs in any language, told where the library and the examples are."""
-    environment = {**os.environ, "PALURING_BUILD": str(target / "lib/release"), "EXAMPLES": str(target / "examples")}
+    environment = {**os.environ, "PALURING_BUILD": str(target / "lib/release"), "EXAMPLES": str(target / "examples"), **dict(more)}
     found = [path for path in sorted(ROOT.glob(pattern)) if path.is_file()]
     if not found:
         counts.fail(name, f"there is no {pattern}")
     for path in found:
         interpreter = {".py": [sys.executable], ".sh": ["sh"]}.get(path.suffix, [])
-        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=target) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{name.split()[0]}-", dir=target) as folder:
             program(counts, f"{name}: {path.stem}", [*interpreter, str(path)], cwd=folder, env={**environment, "TMPDIR": folder}, timeout=3 * TIMEOUT)
 
 
@@ -322,7 +332,7 @@ def abi(counts, target):
     program(counts, "abi: as in the baseline", ["tools/abi", str(library), "c-tests/abi/baseline.abi"], timeout=300)
 
 
-SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, abi)}
+SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi)}
 
 
 def main():
@@ -332,7 +342,7 @@ def main():
     arguments = parser.parse_args()
     arguments.target.mkdir(parents=True, exist_ok=True)
     counts = Counts()
-    if {"c", "install", "examples", "python"} & set(arguments.suites):
+    if {"c", "install", "examples", "python", "faults"} & set(arguments.suites):
         io_uring(counts, arguments.target)
     for suite in arguments.suites:
         print(f"== {suite}", flush=True)
