@@ -216,7 +216,9 @@ fn trackable(sqe: &Sqe) -> bool {
     // Slot 0 of the registered files is the sentinel's: not to be used, replaced (indices here count from 1) or closed.
     let installs = matches!(sqe.opcode, op::OPENAT | op::OPENAT2 | op::CLOSE | op::ACCEPT | op::SOCKET | op::PIPE);
     let file = (sqe.flags & sqe_flags::FIXED_FILE == 0 || sqe.fd > 0) && !(installs && sqe.file_index == 1);
-    opcode && sqe.flags & !FLAGS == 0 && file
+    // It would act on the process's descriptor of that number: the kernel doesn't look at the flag.
+    let ignores = sqe.opcode == op::EPOLL_CTL && sqe.flags & sqe_flags::FIXED_FILE != 0;
+    opcode && sqe.flags & !FLAGS == 0 && file && !ignores
 }
 
 /// Whether an entry's result is a descriptor of the process, which only its taker knows. (A direct install's is a slot.)

@@ -64,6 +64,7 @@ pub(crate) mod op {
     pub(crate) const TIMEOUT_REMOVE: u8 = o::TimeoutRemove::CODE;
     pub(crate) const ACCEPT: u8 = o::Accept::CODE;
     pub(crate) const ASYNC_CANCEL: u8 = o::AsyncCancel::CODE;
+    pub(crate) const EPOLL_CTL: u8 = o::EpollCtl::CODE;
     pub(crate) const LINK_TIMEOUT: u8 = o::LinkTimeout::CODE;
     pub(crate) const FALLOCATE: u8 = o::Fallocate::CODE;
     pub(crate) const OPENAT: u8 = o::OpenAt::CODE;
