@@ -101,14 +101,23 @@ static inline void close_peers(struct peers peers) {
 
 /* ---- a host that goes behind the library's back ---- */
 
-/* The descriptor of the ring that was opened last, or -1: the highest [io_uring]. */
+enum { SECOND_FDS = 512 };
+
+/* The descriptor of the ring that was opened last, or -1: the highest [io_uring] but those of second_ring_fd. */
 static inline int newest_ring_fd(void) {
-  for (int fd = 1023; fd > 2; fd--) {
+  for (int fd = SECOND_FDS - 1; fd > 2; fd--) {
     char path[40], target[64] = "";
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (readlink(path, target, sizeof target - 1) > 0 && strstr(target, "[io_uring]")) return fd;
   }
   return -1;
+}
+
+/* Another descriptor of that ring: the kernel keeps the ring until it is closed. */
+static inline int second_ring_fd(void) {
+  int fd = fcntl(newest_ring_fd(), F_DUPFD_CLOEXEC, SECOND_FDS);
+  EXPECT(fd >= 0);
+  return fd;
 }
 
 /* Posts a completion of one's own making into a ring, as another ring's MSG_RING would; false where the kernel can't do it
