@@ -91,6 +91,14 @@ static int32_t on_room(const struct pending *p) {
   return paluring_ring_on_room(p->ring, NULL, 0);
 }
 
+static void ignore_post(uintptr_t user_data) {
+  (void)user_data;
+}
+
+static int32_t post(const struct pending *p) {
+  return paluring_ring_post(p->ring, ignore_post, 0);
+}
+
 static int32_t start_chain(const struct pending *p) {
   paluring_op ops[2] = {nop(PALURING_OP_DETACHED), nop(PALURING_OP_DETACHED)};
   return paluring_io_start_chain(p->ring, ops, 2, 0, NULL);
@@ -136,6 +144,7 @@ static const struct call {
     {"io_start_batch", start_batch, CLOSED, 2, 2, FORKED},
     {"io_start_chain", start_chain, CLOSED, 2, 2, FORKED},
     {"on_room", on_room, CLOSED, 0, 0, FORKED},
+    {"post", post, CLOSED, 0, 0, FORKED},
     {"io_poll", poll, CLOSED, 0, 0, FORKED},
     {"io_set_timeout", set_timeout, CLOSED, 0, 0, FORKED},
     {"io_cancel of a stale handle", cancel_stale, CLOSED, STALE, STALE, FORKED},

@@ -32,6 +32,10 @@ static paluring_op nop(void) {
 
 /* ---- rings ---- */
 
+static void post_nothing(uintptr_t user_data) {
+  (void)user_data;
+}
+
 TEST(rings_refuse_null) {
   uint8_t mask[8] = {1};
   int fd = 7;
@@ -69,6 +73,8 @@ TEST(rings_refuse_null) {
   GIVES(-EINVAL, paluring_ring_stats(NULL, &stats));
   GIVES(-EINVAL, paluring_ring_stats(ring, NULL));
   GIVES(-EINVAL, paluring_ring_on_room(NULL, NULL, 0));
+  GIVES(-EINVAL, paluring_ring_post(NULL, post_nothing, 0));
+  GIVES(-EINVAL, paluring_ring_post(ring, NULL, 0));
   GIVES(0, paluring_ring_on_room(ring, NULL, 0));
   GIVES(-EINVAL, paluring_ring_cancel_fd(NULL, 0));
   GIVES(-EINVAL, paluring_ring_cancel_all(NULL));

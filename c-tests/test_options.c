@@ -138,7 +138,7 @@ static const struct row {
 #define FIELD(field) offsetof(paluring_ring_options, field)
     {"mode OWNER", FIELD(mode), PALURING_MODE_OWNER, 0},
     {"mode SHARED", FIELD(mode), PALURING_MODE_SHARED, 0},
-    {"mode BACKGROUND", FIELD(mode), PALURING_MODE_BACKGROUND, -EOPNOTSUPP},
+    {"mode BACKGROUND", FIELD(mode), PALURING_MODE_BACKGROUND, 0},
     {"mode 3", FIELD(mode), 3, -EINVAL},
     {"mode UINT32_MAX", FIELD(mode), UINT32_MAX, -EINVAL},
     {"flag IOWAIT", FIELD(flags), PALURING_RING_IOWAIT, 0},

@@ -725,7 +725,10 @@ int32_t paluring_ring_cancel_all(paluring_ring *ring);
 #define PALURING_MODE_OWNER 0
 /** Any thread drives, one at a time: for runtimes that move tasks between threads. */
 #define PALURING_MODE_SHARED 1
-/** A thread of the library's own drives. Not in this release: -EOPNOTSUPP. */
+/**
+ * A thread of the library's own drives, and runs the callbacks; any thread waits.
+ * It is named paluring, has all signals blocked, and ends with the ring's close.
+ */
 #define PALURING_MODE_BACKGROUND 2
 /**
  * Count a thread that waits for completions as waiting for I/O (off by default where the kernel
@@ -834,7 +837,8 @@ void paluring_ring_release(paluring_ring *ring);
  * @param timeout_ns  negative = no limit, 0 = don't wait
  * @return how many I/Os were orphaned, PALURING_ERR_WRONG_THREAD (nothing happens), _CLOSED
  * Ownership: nothing
- * Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited
+ * Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited, and of a
+ * BACKGROUND ring
  * Blocks: until all is done or the timeout; a second while the kernel refuses every call
  * Since: 0.1
  */
@@ -856,6 +860,9 @@ const char *paluring_ring_unavailable_reason(void);
  * time. Time over, a wake and a signal are no errors: the call returns what there is.
  * Callbacks run in process, run, drain and close, never under a lock.
  */
+
+/** Runs on the driver of the ring that it was posted to; user_data is paluring_ring_post's. */
+typedef void (*paluring_post_fn)(uintptr_t user_data);
 
 /** Told that there is room for a start again; user_data is paluring_ring_on_room's. */
 typedef void (*paluring_room_fn)(uintptr_t user_data);
@@ -951,6 +958,22 @@ int32_t paluring_ring_drain(paluring_ring *ring, int64_t timeout_ns);
  * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
  */
 int32_t paluring_ring_ready(paluring_ring *ring);
+
+/**
+ * Have a function run on the ring's driver: once, after those posted before, from any thread.
+ * Also the way to hand a buffer or a descriptor to another ring. It ends a wait; what was accepted
+ * runs before the ring's close ends.
+ * @param ring       borrowed
+ * @param function   runs on the driver, under the rules of a callback
+ * @param user_data  handed to function as it is
+ * @return 0, -EINVAL (function NULL), -ENOMEM, PALURING_ERR_CLOSED (a close has begun), _FORKED,
+ *   _POISONED
+ * Ownership: user_data is the function's once 0 is returned
+ * Threads: any; function runs on the driver
+ * Blocks: never
+ * Since: 0.1
+ */
+int32_t paluring_ring_post(paluring_ring *ring, paluring_post_fn function, uintptr_t user_data);
 
 /**
  * Be told when there is room again after a start that failed with -EAGAIN for want of it, once for

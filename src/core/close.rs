@@ -5,7 +5,6 @@
 //! nothing has entered yet (an unbound ring); it can't if the owner is another thread or gone: then all is orphaned.
 
 use super::alloc::try_vec;
-use super::open::Mode;
 use super::quarantine::Orphans;
 use super::ring::Ring;
 use super::session::{Kind, Session};
@@ -20,8 +19,9 @@ pub(super) struct Closing {
     limit: Limit,
     /// The kernel can be entered.
     drives: bool,
-    /// Enters made; two at least, whatever the limit.
+    /// Enters made since the last one that brought something; two at least, whatever the limit.
     tried: u8,
+    unfinished: u64,
     /// When to ask again for everything to be cancelled.
     ask_at: u64,
     /// How long the kernel may go on refusing.
@@ -45,7 +45,18 @@ const REFUSED_WAIT_NS: u64 = 1_000_000_000;
 impl Closing {
     fn new(limit: Limit, instead: Option<Status>) -> Self {
         let ask_at = os::now().saturating_add(ASK_AGAIN_NS);
-        Self { limit, drives: true, tried: 0, ask_at, patience: None, held: Vec::new(), bytes: 0, orphaned: 0, instead }
+        Self {
+            limit,
+            drives: true,
+            tried: 0,
+            unfinished: u64::MAX,
+            ask_at,
+            patience: None,
+            held: Vec::new(),
+            bytes: 0,
+            orphaned: 0,
+            instead,
+        }
     }
 
     /// The kernel refuses: for want of something that may come back, or for good. Then nobody can drive the ring any more.
@@ -61,8 +72,9 @@ impl Closing {
 }
 
 impl<B: Backend> Ring<B> {
-    /// Close the ring; `None`: within a callback, to be done when it returns.
-    pub(crate) fn close(&self, limit: Limit) -> Result<Option<Session<'_, B>>> {
+    /// Close the ring, by the session that is returned; without one it is over, or will be when the running callback returns,
+    /// and the number is that of I/Os orphaned.
+    pub(crate) fn close(&self, limit: Limit) -> Result<(Option<Session<'_, B>>, i32)> {
         quarantine::collect();
         let me = os::thread_id();
         let mut state = self.lock(me);
@@ -70,8 +82,8 @@ impl<B: Backend> Ring<B> {
             return Err(Status::CLOSED);
         }
         let mut drives = state.phase == Phase::Open && !self.is_poisoned();
-        if state.phase == Phase::Open && self.options.mode == Mode::Owner && self.owner() != me {
-            if !self.owner_exited() && !self.is_poisoned() {
+        if state.phase == Phase::Open && self.has_owner() && self.owner() != me {
+            if !self.is_background() && !self.owner_exited() && !self.is_poisoned() {
                 return Err(Status::WRONG_THREAD);
             }
             drives = false;
@@ -80,9 +92,15 @@ impl<B: Backend> Ring<B> {
             state.close_request = Some(limit);
             state.attention = true;
             state.phase = Phase::Closing;
-            return Ok(None);
+            return Ok((None, 0));
         }
-        Ok(Some(self.take_over(state, me, limit, drives)?))
+        if self.is_background() && !self.is_poisoned() {
+            drop(state);
+            return Ok((None, self.close_in_background(me, limit)));
+        }
+        drop(state);
+        self.stop_thread(me);
+        Ok((Some(self.take_over(self.lock(me), me, limit, drives)?), 0))
     }
 
     /// The close that the last release makes: it may come from any thread, and then doesn't drive.
@@ -91,17 +109,22 @@ impl<B: Backend> Ring<B> {
             return Err(Status::FORKED);
         }
         let me = os::thread_id();
+        if self.is_background() {
+            if !self.is_poisoned() && self.lock(me).phase != Phase::Unbound {
+                self.close_in_background(me, Limit::Within(0));
+                return Err(Status::CLOSED);
+            }
+            self.stop_thread(me);
+        }
         let state = self.lock(me);
         if state.phase == Phase::Closed {
             return Err(Status::CLOSED);
         }
-        let drives = state.phase == Phase::Open
-            && !self.is_poisoned()
-            && (self.options.mode == Mode::Shared || self.owner() == me);
+        let drives = state.phase == Phase::Open && !self.is_poisoned() && (!self.has_owner() || self.owner() == me);
         self.take_over(state, me, Limit::Within(0), drives)
     }
 
-    fn take_over<'a>(
+    pub(super) fn take_over<'a>(
         &'a self,
         mut state: super::lock::Guard<'a, State<B>>,
         me: usize,
@@ -148,6 +171,10 @@ impl<B: Backend> Ring<B> {
             if state.has_due() {
                 return Ok(None);
             }
+            if state.unfinished() < closing.unfinished {
+                closing.unfinished = state.unfinished();
+                closing.tried = 0;
+            }
             if state.unfinished() == 0 {
                 drop(state);
                 self.finish_close(me, closing);
@@ -160,7 +187,7 @@ impl<B: Backend> Ring<B> {
             closing.limit = Limit::Within(LOST_WAIT_NS);
         }
         let left = closing.limit.left();
-        // The second enter brings what the cancels of the first have completed.
+        // The second enter brings what the cancels of the first have completed, the kernel's share of it at a time.
         if !closing.drives || left == Some(0) && closing.tried >= 2 {
             self.lock(me).orphan_all(closing);
             return Ok(None);
@@ -195,7 +222,7 @@ impl<B: Backend> Ring<B> {
         };
         self.tell_waiters_slowly();
         drop(event_fd);
-        let bound_here = self.options.mode == Mode::Owner && self.owner() == me;
+        let bound_here = self.has_owner() && self.owner() == me;
         let Some(backend) = backend else { return };
         if let Some(fd) = backend.descriptor() {
             fork::forget(fd);

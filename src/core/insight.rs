@@ -46,7 +46,7 @@ impl<B: Backend> Ring<B> {
         if let Some(backend) = state.backend.as_mut() {
             info.fallbacks |= backend.info().fallbacks & fallback::RING_FD;
         }
-        if self.options.mode == Mode::Owner && !self.barrier().is_expedited() {
+        if self.has_owner() && !self.barrier().is_expedited() {
             info.fallbacks |= FALLBACK_LOCK;
         }
         Capabilities { info, max_in_flight: state.table.capacity() }
@@ -77,7 +77,11 @@ impl<B: Backend> Ring<B> {
         let mut text = String::new();
         text.try_reserve(2048 + 192 * state.table.len() as usize)?;
         let info = self.info();
-        let mode = if self.options.mode == Mode::Owner { "owner" } else { "shared" };
+        let mode = match self.options.mode {
+            Mode::Owner => "owner",
+            Mode::Shared => "shared",
+            Mode::Background => "background",
+        };
         let _ = write!(
             text,
             "{{\"mode\":\"{mode}\",\"phase\":\"{:?}\",\"entries\":{},\"cq_entries\":{},\"max_in_flight\":{},\"setup_flags\":{},\"features\":{}",
@@ -122,14 +126,23 @@ impl<B: Backend> Ring<B> {
     /// the bind takes effect with it, before any worker is made.
     fn with_workers(&self, set: impl FnOnce(&mut Workers) -> Result<()>) -> Result<()> {
         let me = os::thread_id();
+        let _one_at_a_time = (self.is_background() && self.owner() != me).then(|| self.forwarding.lock());
         let mut state = self.lock(me);
         state.check_open()?;
         let bound = state.phase == Phase::Open;
-        if bound && self.options.mode == Mode::Owner && self.owner() != me {
+        let elsewhere = bound && self.has_owner() && self.owner() != me;
+        if elsewhere && !self.is_background() {
             return Err(Status::WRONG_THREAD);
         }
         set(&mut state.workers)?;
-        if bound { state.apply_workers() } else { Ok(()) }
+        match (bound, elsewhere) {
+            (true, true) => {
+                drop(state);
+                self.forward(me, |state| state.background.workers_done.take())?
+            }
+            (true, false) => state.apply_workers(),
+            (false, _) => Ok(()),
+        }
     }
 }
 

@@ -102,6 +102,7 @@ impl<B: Backend> Ring<B> {
         };
         let me = os::thread_id();
         let result = self.reap_with(min, &mut limit, me, &mut take);
+        self.clear_event_fd(me);
         self.empty_trash(me);
         match result {
             Err(_) if taken > 0 => Ok(taken as i32),
@@ -124,7 +125,9 @@ impl<B: Backend> Ring<B> {
                 return Err(Status::CLOSED);
             }
         }
-        let enough = |taken: u32| (min > 0 && taken >= min).then_some(Ok(()));
+        // The thread of a BACKGROUND ring has brought what there is.
+        let at_once = self.is_background();
+        let enough = |taken: u32| ((min > 0 || at_once) && taken >= min).then_some(Ok(()));
         let driver = match self.begin_in_turn(limit, |state| enough(take(state)))? {
             TurnEnd::Driver(driver) => driver,
             TurnEnd::Found(()) => return Ok(()),

@@ -13,6 +13,7 @@ pub(crate) mod op;
 pub(crate) mod unavailable;
 
 mod alloc;
+mod background;
 mod cancel;
 mod chain;
 mod close;
@@ -25,6 +26,7 @@ mod lent;
 mod list;
 mod lock;
 mod open;
+mod post;
 mod prepare;
 mod quarantine;
 mod ring;

@@ -27,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) max_in_flight: u32,
     pub(crate) max_files: u32,
     pub(crate) iowait: bool,
+    pub(crate) background_cpu: Option<u32>,
     pub(crate) sqpoll: bool,
     pub(crate) iopoll: bool,
     pub(crate) attach: bool,
@@ -52,7 +53,7 @@ impl Options {
         let fits = (2 * self.max_in_flight).clamp(2 * self.entries, 2 * MOST_ENTRIES);
         self.cq_entries = or(self.cq_entries, fits).max(self.entries).next_power_of_two();
         self.max_files = or(self.max_files, 256);
-        if self.mode == Mode::Background || self.sqpoll || self.iopoll || self.attach {
+        if self.sqpoll || self.iopoll || self.attach {
             return Err(Status::EOPNOTSUPP);
         }
         Ok(self)
@@ -68,13 +69,13 @@ impl<B: Backend> Ring<B> {
             cq_entries: options.cq_entries,
             cq_least: options.entries,
             files: options.max_files,
-            single_issuer: options.mode == Mode::Owner,
+            single_issuer: options.mode != Mode::Shared,
             iowait: options.iowait,
         };
         let table = Table::new(options.max_in_flight, os::seed())?;
         let seat = Seat::new()?;
         let backend = B::open(&setup)?;
-        let phase = if options.mode == Mode::Owner { Phase::Unbound } else { Phase::Open };
+        let phase = if options.mode == Mode::Shared { Phase::Open } else { Phase::Unbound };
         let mut state = State::new(backend, table, phase);
         state.arm_wake();
         if options.mode == Mode::Shared {

@@ -79,11 +79,26 @@ impl<B: Backend> Ring<B> {
         Ok(1)
     }
 
+    /// After a reap of a BACKGROUND ring, whose event fd says whether there is something to reap.
+    pub(super) fn clear_event_fd(&self, me: usize) {
+        if self.is_background() {
+            let state = self.lock(me);
+            if let Some(fd) = state.event_fd.as_ref().filter(|_| state.counts.reapable == 0) {
+                os::eventfd_clear(fd.as_raw_fd());
+            }
+        }
+    }
+
     /// After a process: where something is left, the event loop shall come back.
     #[inline]
     pub(super) fn signal_leftovers(&self, me: usize) {
         let mut state = self.lock(me);
         if state.event_fd.is_some() {
+            if self.is_background() {
+                // It is for those who reap; the rest is this thread's own.
+                let _ = if state.counts.reapable > 0 { state.event_fd().map(os::eventfd_write) } else { return };
+                return;
+            }
             let left = state.has_work() || state.backend.as_mut().is_some_and(|backend| backend.available() > 0);
             if left {
                 let _ = state.event_fd().map(os::eventfd_write);

@@ -23,6 +23,10 @@ pub(crate) struct Ring<B: Backend> {
     process: Process,
     poisoned: AtomicBool,
     deferred: AtomicBool,
+    /// The thread of a BACKGROUND ring frees it when it ends.
+    pub(super) thread_frees: AtomicBool,
+    /// Held while something is forwarded to that thread.
+    pub(super) forwarding: parking_lot::Mutex<()>,
     info: Info,
     pub(super) options: Options,
     barrier: Barrier,
@@ -48,6 +52,8 @@ impl<B: Backend> Ring<B> {
             process,
             poisoned: AtomicBool::new(false),
             deferred: AtomicBool::new(false),
+            thread_frees: AtomicBool::new(false),
+            forwarding: parking_lot::Mutex::new(()),
             info,
             options,
             barrier,
@@ -121,6 +127,7 @@ impl<B: Backend> Ring<B> {
         }
         match state.phase {
             Phase::Open => {}
+            Phase::Unbound if self.is_background() => return Err(Status::WRONG_THREAD),
             Phase::Unbound => self.bind(&mut state, me)?,
             Phase::Closing | Phase::Closed => {
                 return Err(if state.driver == me { Status::EBUSY } else { Status::CLOSED });
@@ -134,7 +141,7 @@ impl<B: Backend> Ring<B> {
 
     #[inline]
     pub(super) fn may_drive(&self, state: &State<B>, me: usize) -> Result<()> {
-        if self.options.mode == Mode::Owner && self.seat.thread() != me {
+        if self.has_owner() && self.seat.thread() != me {
             return Err(Status::WRONG_THREAD);
         }
         if state.driver == 0 { Ok(()) } else { Err(Status::EBUSY) }
@@ -148,7 +155,7 @@ impl<B: Backend> Ring<B> {
             let _ = state.event_fd().map(os::eventfd_write);
         }
         self.awake();
-        if self.options.mode == Mode::Owner {
+        if self.has_owner() {
             OwnerLock::settle(state, me);
         }
     }
@@ -160,7 +167,7 @@ impl<B: Backend> Ring<B> {
 
     /// An OWNER ring's first drive.
     #[cold]
-    fn bind(&self, state: &mut Guard<'_, State<B>>, me: usize) -> Result<()> {
+    pub(super) fn bind(&self, state: &mut Guard<'_, State<B>>, me: usize) -> Result<()> {
         state.backend()?.bind()?;
         state.phase = Phase::Open;
         // Nobody waits for what these settings give; a mask that the kernel refuses leaves the workers as they were.
@@ -170,6 +177,12 @@ impl<B: Backend> Ring<B> {
         self.seat.take(me);
         OwnerLock::grant(state, me);
         Ok(())
+    }
+
+    /// One thread drives from the bind on: the host's, or the ring's own.
+    #[inline]
+    pub(super) fn has_owner(&self) -> bool {
+        self.options.mode != Mode::Shared
     }
 
     pub(super) fn owner_exited(&self) -> bool {
@@ -182,7 +195,7 @@ impl<B: Backend> Ring<B> {
         let mut state = self.lock(me);
         let is_callback = state.driver == me;
         if state.phase != Phase::Open
-            || self.options.mode == Mode::Owner && self.seat.thread() != me
+            || self.has_owner() && self.seat.thread() != me
             || !is_callback && state.driver != 0
         {
             return;
@@ -243,6 +256,7 @@ impl<B: Backend> Ring<B> {
             state.close_request = Some(Limit::Within(0));
             state.attention = true;
         }
+        self.thread_frees.store(self.is_background(), Ordering::Relaxed);
         self.deferred.store(true, Ordering::Relaxed);
         true
     }

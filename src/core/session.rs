@@ -62,6 +62,9 @@ pub(crate) struct Session<'a, B: Backend> {
     /// `Counts::announced` when the session's rounds began.
     announced: u64,
     started: bool,
+    /// Posted functions that were there on entry, and functions without an I/O given out.
+    posts: usize,
+    called: bool,
 }
 
 impl<B: Backend> Ring<B> {
@@ -78,9 +81,10 @@ impl<B: Backend> Ring<B> {
 
     /// Give out whatever comes until nothing is unfinished.
     pub(crate) fn drain(&self, mut limit: Limit) -> Result<Option<Session<'_, B>>> {
+        let background = self.is_background();
         // Another thread that drives may bring the last completion, and its callback return, meanwhile.
         let drained = |state: &mut State<B>| {
-            let other = state.driver != 0 && state.phase == Phase::Open;
+            let other = (state.driver != 0 || background) && state.phase == Phase::Open;
             (other && state.unfinished() == 0 && !state.has_due() && state.lent.is_null()).then_some(Ok(()))
         };
         match self.begin_in_turn(&mut limit, drained)? {
@@ -105,6 +109,8 @@ impl<'a, B: Backend> Session<'a, B> {
             delivered: 0,
             announced: 0,
             started: false,
+            posts: 0,
+            called: false,
         }
     }
 
@@ -194,8 +200,9 @@ impl<'a, B: Backend> Session<'a, B> {
         if let Some(ready) = state.ready.pop_front() {
             return Some(Delivery::Ready(ready));
         }
-        if let Some(room) = state.take_room() {
-            return Some(room);
+        if let Some(call) = state.next_post(&mut self.posts).or_else(|| state.take_room()) {
+            self.called = true;
+            return Some(call);
         }
         state.attention = state.has_due();
         self.leftover = self.leftover.saturating_add(std::mem::take(&mut state.released));
@@ -247,7 +254,7 @@ impl<'a, B: Backend> Session<'a, B> {
             // Something for the host came in the round before, be it for a ready function that has taken it already; or
             // nothing did, but the wait is over for another reason.
             let state = self.ring.lock(me);
-            let came = self.delivered > 0 || self.announced != state.counts.announced || state.deliverable() >= min;
+            let came = min == 0 || self.delivered > 0 || self.called || state.news(self.announced) > 0;
             let cut_short = if came { Some(Woken::Enough) } else { self.ring.interruption(&state) };
             drop(state);
             let over = if limit.left() == Some(0) { Some(Woken::Time) } else { None };
@@ -292,7 +299,8 @@ impl<'a, B: Backend> Session<'a, B> {
         self.started = true;
         self.leftover = state.counts.callbacks;
         state.released = 0;
-        state.attention |= state.room_due();
+        self.posts = state.posts.len();
+        state.attention |= state.has_call();
         let stalled = u32::from(state.stalled.is_some());
         self.fresh = stalled + state.backend.as_mut().map_or(0, B::available);
     }
@@ -307,6 +315,10 @@ impl<'a, B: Backend> Session<'a, B> {
         let mut woken = woken;
         if pending && woken == Woken::Enough {
             woken = self.ring.submit_all(me)?.0;
+        }
+        if matches!(self.kind, Kind::Run { .. }) {
+            let mut state = self.ring.lock(me);
+            state.told = state.counts.announced;
         }
         self.ring.signal_leftovers(me);
         settle(self.delivered as i32, woken).map(Some)
@@ -375,16 +387,23 @@ impl<'a, B: Backend> Session<'a, B> {
 }
 
 impl<B: Backend> State<B> {
-    /// Whether run has what it waits for, kept completions and older leftovers included. With a min of one, anything in the
-    /// queue is looked at in one pass.
+    /// Completions that have come since a run's begin, or before it and are there still, with no run that has ended for them:
+    /// what poll and reap are to take ends one run each, and may then be left.
+    #[inline]
+    fn news(&self, announced: u64) -> u64 {
+        let untold = (self.counts.announced - self.told).min(self.deliverable().into());
+        untold.max(self.counts.announced - announced)
+    }
+
+    /// Whether run has what it waits for, leftover callbacks included. With a min of one, anything in the queue is looked at in
+    /// one pass.
     #[inline]
     fn has_for_run(&mut self, min: u32, announced: u64) -> Result<bool> {
         if min > 1 {
             self.collect()?;
-            let since = (self.counts.announced - announced) as u32;
-            return Ok(self.deliverable().max(since) >= min || !self.ready.is_empty() || self.room_due());
+            let there = self.news(announced).max(self.counts.callbacks.into());
+            return Ok(there >= min.into() || !self.ready.is_empty() || self.has_call());
         }
-        let came = self.counts.announced != announced || self.deliverable() > 0;
-        Ok(min == 0 || came || self.has_due() || self.backend()?.available() > 0)
+        Ok(min == 0 || self.news(announced) > 0 || self.has_due() || self.backend()?.available() > 0)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::background::Background;
 use super::chain::LINKS;
 use super::deadlines::{self, Deadlines};
 use super::lent::Lent;
@@ -71,6 +72,12 @@ pub(super) struct Workers {
     pub(super) affinity: Option<Vec<u8>>,
 }
 
+impl Workers {
+    pub(super) fn are_set(&self) -> bool {
+        self.limits.is_some() || self.affinity.is_some()
+    }
+}
+
 pub(super) struct State<B: Backend> {
     /// Gone when closed.
     pub(super) backend: Option<B>,
@@ -84,6 +91,7 @@ pub(super) struct State<B: Backend> {
     pub(super) reapable: List,
     pub(super) trash: List,
     pub(super) ready: VecDeque<Ready>,
+    pub(super) posts: VecDeque<(HostFn, usize)>,
     /// A completion for which memory was short: taken up first next time.
     pub(super) stalled: Option<Cqe>,
     pub(super) deadlines: Deadlines,
@@ -92,6 +100,8 @@ pub(super) struct State<B: Backend> {
     pub(super) driver: usize,
     /// The driver only submits what it has started, and is about to leave.
     pub(super) starter: bool,
+    /// `Counts::announced` when the last run ended.
+    pub(super) told: u64,
     /// Something may be in `callbacks`, `ready` or `trash`, or a close may be asked for: the next delivery looks.
     pub(super) attention: bool,
     /// The slot that a running terminal callback has freed and may take again.
@@ -112,6 +122,7 @@ pub(super) struct State<B: Backend> {
     /// A sleeping driver has been woken and is not awake yet.
     pub(super) kicked: bool,
     pub(super) workers: Workers,
+    pub(super) background: Background,
     pub(super) event_fd: Option<std::os::fd::OwnedFd>,
     pub(super) event_fd_registered: bool,
     /// When the event loop's timer is set for; 0 = not set.
@@ -137,11 +148,13 @@ impl<B: Backend> State<B> {
             reapable: List::EMPTY,
             trash: List::EMPTY,
             ready: VecDeque::new(),
+            posts: VecDeque::new(),
             stalled: None,
             deadlines: Deadlines::default(),
             phase,
             driver: 0,
             starter: false,
+            told: 0,
             attention: false,
             held_back: 0,
             lent: std::ptr::null(),
@@ -153,6 +166,7 @@ impl<B: Backend> State<B> {
             room_wanted: 0,
             kicked: false,
             workers: Workers::default(),
+            background: Background::default(),
             event_fd: None,
             event_fd_registered: false,
             timer_at: 0,
@@ -267,7 +281,7 @@ impl<B: Backend> State<B> {
     /// Something is due that a process would hand out.
     #[inline]
     pub(super) fn has_due(&self) -> bool {
-        !self.callbacks.is_empty() || !self.ready.is_empty() || !self.trash.is_empty() || self.room_due()
+        !self.callbacks.is_empty() || !self.ready.is_empty() || !self.trash.is_empty() || self.has_call()
     }
 
     /// Something to process or reap; kept completions are taken by handle, whenever the host likes.

@@ -35,11 +35,11 @@ impl<B: Backend> Ring<B> {
     pub(super) fn after_starter<'a>(&'a self, mut state: Guard<'a, State<B>>, me: usize) -> Guard<'a, State<B>> {
         let mut limit = Limit::Never;
         while state.starter {
-            let round = *self.turn.round.lock();
-            self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            let round = self.turn_round();
+            self.enlist();
             drop(state);
             self.await_round(round, &mut limit);
-            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+            self.resign();
             state = self.lock(me);
         }
         state
@@ -63,14 +63,23 @@ impl<B: Backend> Ring<B> {
         mut done: impl FnMut(&mut State<B>) -> Option<Result<T>>,
     ) -> Result<TurnEnd<'_, B, T>> {
         loop {
-            let round = *self.turn.round.lock();
+            let round = self.turn_round();
             let me = os::thread_id();
             let mut state = self.lock(me);
             self.may_wait(&state, me)?;
             if let Some(found) = done(&mut state) {
                 return Ok(TurnEnd::Found(found?));
             }
-            let other_drives = self.options.mode == Mode::Shared && state.driver != 0 && state.driver != me;
+            // Nobody brings anything any more.
+            self.check_usable()?;
+            if state.lost && self.is_background() {
+                return Err(Status::LOST);
+            }
+            let other_drives = match self.options.mode {
+                Mode::Owner => false,
+                Mode::Shared => state.driver != 0 && state.driver != me,
+                Mode::Background => true,
+            };
             if !other_drives || state.phase != Phase::Open {
                 drop(state);
                 match self.begin() {
@@ -83,18 +92,32 @@ impl<B: Backend> Ring<B> {
                     driver => return driver.map(TurnEnd::Driver),
                 }
             }
-            self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+            self.enlist();
             drop(state);
             let waited = self.await_round(round, limit);
-            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+            self.resign();
             if !waited {
                 return Ok(TurnEnd::Time);
             }
         }
     }
 
+    /// What is told of from here on ends an `await_round` with the result.
+    pub(super) fn turn_round(&self) -> u64 {
+        *self.turn.round.lock()
+    }
+
+    /// Under the ring's lock, once what is waited for is not there: the driver shall tell.
+    pub(super) fn enlist(&self) {
+        self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn resign(&self) {
+        self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
     /// Sleep until the driver has told of something since `round`; false: the time is over.
-    fn await_round(&self, round: u64, limit: &mut Limit) -> bool {
+    pub(super) fn await_round(&self, round: u64, limit: &mut Limit) -> bool {
         let mut now = self.turn.round.lock();
         while *now == round {
             match limit.left() {
@@ -122,18 +145,6 @@ impl<B: Backend> Ring<B> {
 
     /// Wait until no thread drives. For a close that has woken the driver.
     pub(super) fn await_no_driver(&self, me: usize) {
-        let mut limit = Limit::Never;
-        loop {
-            let round = *self.turn.round.lock();
-            {
-                let state = self.lock(me);
-                if state.driver == 0 || state.driver == me {
-                    return;
-                }
-                self.turn.waiters.fetch_add(1, Ordering::SeqCst);
-            }
-            self.await_round(round, &mut limit);
-            self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
-        }
+        self.await_state(me, |state| state.driver == 0 || state.driver == me);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) enum Reason {
 pub(crate) fn reason() -> Reason {
     let smallest = Options {
         mode: Mode::Shared,
+        background_cpu: None,
         entries: 1,
         cq_entries: 2,
         max_in_flight: 1,

@@ -154,7 +154,7 @@ impl<B: Backend> Ring<B> {
         let driver = self.begin()?;
         let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
             state.collect()?;
-            Ok(state.deliverable() >= min)
+            Ok(state.deliverable() >= min || state.has_call())
         })?;
         let mut state = self.lock(driver.me);
         state.collect()?;

@@ -9,10 +9,13 @@
 use std::ffi::c_int;
 
 use super::callback::{host_function, run_session};
-use super::guard::{any, driver, fill, letting_go, put, signal_safe};
+use super::guard::{EINVAL, any, driver, fill, letting_go, put, signal_safe};
 use super::io::paluring_completion;
 use super::ring::paluring_ring;
 use crate::core::Limit;
+
+/// Runs on the driver of the ring that it was posted to; user_data is paluring_ring_post's.
+pub type paluring_post_fn = Option<unsafe extern "C" fn(user_data: usize)>;
 
 /// Told that there is room for a start again; user_data is paluring_ring_on_room's.
 pub type paluring_room_fn = Option<unsafe extern "C" fn(user_data: usize)>;
@@ -107,6 +110,25 @@ pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_n
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_ready(ring: *mut paluring_ring) -> i32 {
     letting_go(ring, |ring| ring.ready())
+}
+
+/// Have a function run on the ring's driver: once, after those posted before, from any thread.
+/// Also the way to hand a buffer or a descriptor to another ring. It ends a wait; what was accepted runs before the ring's close ends.
+/// @param ring       borrowed
+/// @param function   runs on the driver, under the rules of a callback
+/// @param user_data  handed to function as it is
+/// @return 0, -EINVAL (function NULL), -ENOMEM, PALURING_ERR_CLOSED (a close has begun), _FORKED, _POISONED
+/// Ownership: user_data is the function's once 0 is returned   Threads: any; function runs on the driver   Blocks: never   Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paluring_ring_post(
+    ring: *mut paluring_ring,
+    function: paluring_post_fn,
+    user_data: usize,
+) -> i32 {
+    any(ring, |ring| {
+        let (function, user_data) = host_function(function, user_data).ok_or(EINVAL)?;
+        ring.post(function, user_data).map(|()| 0)
+    })
 }
 
 /// Be told when there is room again after a start that failed with -EAGAIN for want of it, once for each such time.

@@ -68,7 +68,7 @@ pub(super) fn quiet_panics() {
 }
 
 #[cold]
-fn poison(ring: &KernelRing) -> i32 {
+pub(super) fn poison(ring: &KernelRing) -> i32 {
     ring.poison();
     report(c"an internal bug was caught: the ring is poisoned, close it");
     Status::POISONED.code()

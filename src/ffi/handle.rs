@@ -56,7 +56,9 @@ pub(super) unsafe fn give_ring(
     // SAFETY: the caller's duty.
     unsafe {
         give_pointer(out, || {
-            let ring = Box::into_raw(open()?);
+            let ring = open()?;
+            super::background::start(&ring)?;
+            let ring = Box::into_raw(ring);
             live::add(ring as usize);
             Ok(ring.cast())
         })

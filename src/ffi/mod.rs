@@ -14,6 +14,7 @@
 pub mod version;
 pub mod status;
 pub mod log;
+mod background;
 pub mod buf;
 pub mod op;
 pub mod io;

@@ -23,7 +23,8 @@ pub struct paluring_ring {
 pub const PALURING_MODE_OWNER: u32 = 0;
 /// Any thread drives, one at a time: for runtimes that move tasks between threads.
 pub const PALURING_MODE_SHARED: u32 = 1;
-/// A thread of the library's own drives. Not in this release: -EOPNOTSUPP.
+/// A thread of the library's own drives, and runs the callbacks; any thread waits.
+/// It is named paluring, has all signals blocked, and ends with the ring's close.
 pub const PALURING_MODE_BACKGROUND: u32 = 2;
 
 /// Count a thread that waits for completions as waiting for I/O (off by default where the kernel can, from Linux 6.15).
@@ -134,12 +135,12 @@ pub unsafe extern "C" fn paluring_ring_release(ring: *mut paluring_ring) {
 /// @param ring        borrowed; the handle stays yours to release
 /// @param timeout_ns  negative = no limit, 0 = don't wait
 /// @return how many I/Os were orphaned, PALURING_ERR_WRONG_THREAD (nothing happens), _CLOSED
-/// Ownership: nothing   Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited   Blocks: until all is done or the timeout; a second while the kernel refuses every call   Since: 0.1
+/// Ownership: nothing   Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited, and of a BACKGROUND ring   Blocks: until all is done or the timeout; a second while the kernel refuses every call   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_close(ring: *mut paluring_ring, timeout_ns: i64) -> i32 {
     closing(ring, |ring| match ring.close(Limit::from_ns(timeout_ns))? {
-        Some(session) => run_session(ring, session),
-        None => Ok(0),
+        (Some(session), _) => run_session(ring, session),
+        (None, orphaned) => Ok(orphaned),
     })
 }
 
@@ -203,6 +204,7 @@ unsafe fn checked(options: *const paluring_ring_options) -> Result<Options, crat
         cq_entries: asked.cq_entries,
         max_in_flight: asked.max_in_flight,
         max_files: asked.max_files,
+        background_cpu: u32::try_from(asked.background_cpu).ok(),
         iowait: asked.flags & PALURING_RING_IOWAIT != 0,
         sqpoll: asked.flags & PALURING_RING_SQPOLL != 0,
         iopoll: asked.flags & PALURING_RING_IOPOLL != 0,

@@ -9,6 +9,7 @@ pub(crate) mod entry;
 pub(crate) mod linux;
 pub(crate) mod os;
 mod setup;
+pub(crate) mod thread;
 
 pub(crate) use entry::{Cqe, Sqe};
 

@@ -177,6 +177,11 @@ pub(crate) fn close_unwanted(fd: i32) {
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
 
+/// Sleep for a millisecond.
+pub(crate) fn nap() {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+}
+
 /// Give the processor to others while a lock is held elsewhere: longer each time.
 pub(crate) fn back_off(round: u32) {
     match round {
