@@ -59,6 +59,13 @@ impl Closing {
         }
     }
 
+    /// An enter that brought something is no try in vain.
+    fn note(&mut self, unfinished: u64) {
+        if unfinished < self.unfinished {
+            (self.unfinished, self.tried) = (unfinished, 0);
+        }
+    }
+
     /// The kernel refuses: for want of something that may come back, or for good. Then nobody can drive the ring any more.
     fn refused(&mut self, status: Status) {
         let patience = self.patience.get_or_insert(Limit::Within(REFUSED_WAIT_NS));
@@ -171,10 +178,7 @@ impl<B: Backend> Ring<B> {
             if state.has_due() {
                 return Ok(None);
             }
-            if state.unfinished() < closing.unfinished {
-                closing.unfinished = state.unfinished();
-                closing.tried = 0;
-            }
+            closing.note(state.unfinished());
             if state.unfinished() == 0 {
                 drop(state);
                 self.finish_close(me, closing);
