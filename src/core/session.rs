@@ -369,6 +369,8 @@ impl<'a, B: Backend> Session<'a, B> {
         };
         self.kind = Kind::Close(self.ring.begin_closing(self.driver.me, limit, was_close_call)?);
         self.started = true;
+        // Process' budget was for its own callbacks; a close delivers all.
+        self.budget = u32::MAX;
         Ok(None)
     }
 
