@@ -112,13 +112,19 @@ impl<B: Backend> State<B> {
             self.counts.foreign += 1;
             return None;
         }
-        if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 {
-            if cqe.result == -libc::ECANCELED && self.first_of_chain(slot).is_none() && self.submit_again(slot) {
-                return None;
+        let meaning = if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 {
+            Meaning::Last { result: cqe.result, flags: cqe.flags, extra: 0 }
+        } else {
+            special(io, cqe)
+        };
+        match meaning {
+            Meaning::Last { result, .. }
+                if result == -libc::ECANCELED && self.first_of_chain(slot).is_none() && self.submit_again(slot) =>
+            {
+                None
             }
-            return Some((slot, Meaning::Last { result: cqe.result, flags: cqe.flags, extra: 0 }));
+            meaning => Some((slot, meaning)),
         }
-        Some((slot, special(io, cqe)))
     }
 
     /// A thread's exit cancels what it has submitted. On a SHARED ring nobody asked for that: another thread submits it again.
