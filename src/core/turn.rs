@@ -47,13 +47,16 @@ impl<B: Backend> Ring<B> {
 
     /// Whether the calling thread may make a call that drives or waits for the driver. A closed ring is anybody's.
     fn may_wait(&self, state: &State<B>, me: usize) -> Result<()> {
+        if state.driver == me {
+            return Err(Status::EBUSY);
+        }
         if matches!(state.phase, Phase::Closing | Phase::Closed) {
             return Ok(());
         }
         if self.options.mode == Mode::Owner && !matches!(self.owner(), 0) && self.owner() != me {
             return Err(Status::WRONG_THREAD);
         }
-        if state.driver == me { Err(Status::EBUSY) } else { Ok(()) }
+        Ok(())
     }
 
     /// Become the driver of a SHARED ring, waiting for one's turn; `None`: `done` came true first.
