@@ -14,6 +14,7 @@ CFLAGS     ?= -O2 -g
 # The last two guess from what the optimiser sees, and guess differently in each compiler.
 WARNINGS   ?= -Wall -Wextra -Wpedantic -Wconversion -Wstrict-prototypes -Werror \
               -Wno-unknown-warning-option -Wno-maybe-uninitialized -Wno-format-truncation
+MODEL_CASES ?= 200000
 FROM       ?=
 TO         ?=
 RUN_MIB    ?= 256
@@ -138,11 +139,14 @@ run: build ## copy a real file with examples/pcp and compare the result; FROM= a
 
 RUN_TESTS = $(PYTHON) tools/run-tests.py --target $(TARGET)
 
-.PHONY: test test-rust test-c test-header test-layout test-install test-examples test-python test-abi
+.PHONY: test test-rust test-long test-c test-header test-layout test-install test-examples test-python test-abi
 test: ## run all tests; takes some minutes, ends with the counts
 	@$(RUN_TESTS) rust header layout c install examples python
 test-rust: ## run the Rust tests
 	@$(RUN_TESTS) rust
+test-long: ## try many more random orders than `make test` does; MODEL_CASES=, MODEL_SEED= (else by the clock)
+	PALURING_MODEL_CASES=$(MODEL_CASES) PALURING_MODEL_SEED=$(or $(MODEL_SEED),$(shell date +%s)) \
+	  $(CARGO) test --locked --lib model -- --nocapture
 test-c: ## run the C tests on the release and the debug build; TEST=name for one, TEST_TIMEOUT=seconds
 	@$(RUN_TESTS) c
 test-header: ## compile the header alone and twice, at each standard of C and C++

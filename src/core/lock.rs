@@ -63,6 +63,7 @@ impl<T> OwnerLock<T> {
     #[inline(always)]
     pub(super) fn lock(&self, me: usize) -> Guard<'_, T> {
         if self.bias.load(Ordering::Relaxed) == me {
+            debug_assert!(!self.inside.load(Ordering::Relaxed), "the owner takes its lock twice");
             self.inside.store(true, Ordering::Relaxed);
             // There is a bias only where the barrier is expedited: see `grant`.
             compiler_fence(Ordering::SeqCst);
@@ -95,6 +96,11 @@ impl<T> OwnerLock<T> {
             quiet.needed = (quiet.needed * 2).min(QUIET_MOST);
         }
         Guard { lock: self, biased: false }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.inside.load(Ordering::Relaxed) || self.mutex.is_locked()
     }
 
     /// The value, when nobody else can have the lock.

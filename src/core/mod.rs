@@ -25,6 +25,8 @@ mod kept;
 mod lent;
 mod list;
 mod lock;
+#[cfg(test)]
+mod model;
 mod open;
 mod post;
 mod prepare;

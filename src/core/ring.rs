@@ -67,6 +67,11 @@ impl<B: Backend> Ring<B> {
         self.state.lock(me)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.state.is_locked()
+    }
+
     #[inline]
     pub(super) fn info(&self) -> &Info {
         &self.info

@@ -6,6 +6,8 @@
 
 mod entries;
 pub(crate) mod entry;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod linux;
 pub(crate) mod os;
 mod setup;

@@ -38,6 +38,10 @@ pub(crate) fn now_coarse() -> u64 {
 }
 
 fn clock(id: libc::clockid_t) -> u64 {
+    #[cfg(test)]
+    if let Some(now) = super::fake::now() {
+        return now;
+    }
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: time is writable; the clocks above exist on every Linux.
     unsafe { libc::clock_gettime(id, &raw mut time) };
@@ -173,6 +177,10 @@ impl ForkMark {
 
 /// Close a descriptor that nobody else will: an unwanted result's, or a forked child's copy of a ring's.
 pub(crate) fn close_unwanted(fd: i32) {
+    #[cfg(test)]
+    if super::fake::close(fd) {
+        return;
+    }
     // SAFETY: nobody else knows it: the kernel made it for a result that nobody takes, or the fork did.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
