@@ -111,6 +111,12 @@ impl Bufs {
         (None, made.and_then(Result::ok))
     }
 
+    /// As `choose`, as a reference that goes again.
+    pub(super) fn reference(&mut self, what: What, pick: u8) -> Option<BufRef> {
+        let (held, made) = self.choose(what, pick);
+        made.or_else(|| Some(self.held[held?].as_ref()?.retain()))
+    }
+
     fn one(&mut self, pick: u8) -> Option<usize> {
         let held: Vec<usize> = (0..self.held.len()).filter(|at| self.held[*at].is_some()).collect();
         let at = usize::from(pick) % (held.len() + 1);

@@ -21,6 +21,8 @@ impl Host<'_> {
             Step::Burst(count, asked) => {
                 let _ = (0..count).try_for_each(|_| self.start(&asked, None));
             }
+            Step::Chain(count, links) => self.start_chain(count, links),
+            Step::OnRoom(then) => self.set_room(then),
             Step::Ready => self.ready(),
             Step::Poll(pick, then) => self.on(pick, One::is_kept, |host, io| host.poll(io, then)),
             Step::Cancel(pick) => self.on(pick, One::is_live, Self::cancel),

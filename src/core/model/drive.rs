@@ -43,6 +43,10 @@ impl<'r> Host<'r> {
             Step::WaitIo(..) | Step::Drain(_) => vec![libc::ETIME, libc::EINTR],
             _ => vec![],
         });
+        if refused.iter().any(|errno| matches!(*errno, libc::EINTR | libc::EBUSY)) {
+            // Said again and again.
+            refused.push(libc::EAGAIN);
+        }
         let closed = self.ring.lock(os::thread_id()).phase == Phase::Closed;
         match result {
             Ok(count) => {
@@ -53,6 +57,7 @@ impl<'r> Host<'r> {
                 self.check_deadlines(step, began);
             }
             Err(Status::CLOSED) if self.closing => {}
+            Err(Status::LOST) if self.lost => {}
             Err(Status::WRONG_THREAD) if refused.contains(&libc::EEXIST) => {}
             Err(status) if refused.contains(&-status.code()) => {}
             Err(status) => self.wrong(format!("{step:?} says {status:?}; the kernel said {refused:?}")),
@@ -83,6 +88,7 @@ impl<'r> Host<'r> {
                     session.out.end();
                 }
                 Next::Deliver(Delivery::Ready(ready)) => self.on_ready(ready),
+                Next::Deliver(Delivery::Call(function, user_data)) => self.on_room(function.get(), user_data),
                 Next::End(result) => return result,
             }
             if self.ring.is_locked() {

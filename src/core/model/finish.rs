@@ -43,6 +43,7 @@ impl Host<'_> {
         }
         self.check();
         self.take_the_rest();
+        self.check_room();
         self.bufs.more.clear();
         let (owed, stats) = (self.ios.iter().filter(|one| one.is_owed()).count(), self.ring.stats());
         if owed > 0 || stats.queued + stats.waiting + stats.completed + stats.dropped > 0 {
@@ -54,6 +55,18 @@ impl Host<'_> {
         let at_work = self.kernel(|kernel| kernel.workable().len());
         if at_work > 0 {
             self.wrong(format!("the kernel has {at_work} requests after a drain"));
+        }
+    }
+
+    /// A driver tells of the room that there is now; what is started there ends, too.
+    fn check_room(&mut self) {
+        self.drive(Step::Process(0));
+        self.drive(Step::Drain(Wait::Never));
+        if !self.closed {
+            if self.room.then.is_some() && self.room.wanted {
+                self.wrong("room has returned, and nobody was told");
+            }
+            self.take_the_rest();
         }
     }
 

@@ -4,6 +4,7 @@
 use std::ptr::NonNull;
 
 use super::bufs::{Bufs, LEN};
+use super::chain::Room;
 use super::io::{Moment, One};
 use super::step::{Asked, Case, Then, What};
 use crate::core::op::{Form, Template};
@@ -39,6 +40,7 @@ pub(super) struct Host<'r> {
     pub(super) lost: bool,
     pub(super) drops: u64,
     pub(super) callbacks: i32,
+    pub(super) room: Room,
 }
 
 impl<'r> Host<'r> {
@@ -56,6 +58,7 @@ impl<'r> Host<'r> {
             lost: false,
             drops: 0,
             callbacks: 0,
+            room: Room::default(),
         }
     }
 
@@ -99,8 +102,7 @@ impl<'r> Host<'r> {
         let callback = if asked.to == To::Callback { std::num::NonZeroUsize::new(1) } else { None };
         let start = Start { template: &template, to: asked.to, callback, user_data: self.ios.len() };
         let simple = moved.is_none() && !asked.submits && asked.timeout_ns == 0 && template.is_simple();
-        let storage =
-            if asked.what == What::Open || asked.what == What::Statx { Some(copied(b"path\0")?) } else { None };
+        let storage = if asked.what.has_path() { Some(copied(b"path\0")?) } else { None };
         let (timeout_ns, submits) = (asked.timeout_ns, asked.submits);
         let extras = Extras { storage, timeout_ns, moves: moved.is_some(), submits, ..plain() };
         let mut handle = 0;
@@ -114,7 +116,7 @@ impl<'r> Host<'r> {
             }
         };
         if let Err(status) = result {
-            self.check_refusal(status, buf.map(refs) == before && handle == 0);
+            self.check_refusal(status, buf.map(refs) == before && handle == 0, 1);
             return Err(status);
         }
         if self.closing {
@@ -144,14 +146,14 @@ impl<'r> Host<'r> {
         }
     }
 
-    fn check_refusal(&self, status: Status, untouched: bool) {
+    pub(super) fn check_refusal(&mut self, status: Status, untouched: bool, count: u32) {
         if !untouched {
             self.wrong("a start that failed took something");
         }
-        let full = || self.ring.lock(crate::sys::os::thread_id()).table.len() + 1 >= self.case.max_in_flight;
+        let free = self.ring.lock(crate::sys::os::thread_id()).table.free();
         match status {
             Status::CLOSED if self.closing => {}
-            Status::EAGAIN if !self.closing && full() => {}
+            Status::EAGAIN if !self.closing && free <= count => self.room.wanted = true,
             _ => self.wrong(format!("a start was refused: {status:?}")),
         }
     }
@@ -164,10 +166,11 @@ impl<'r> Host<'r> {
             self.wrong(format!("told of nobody's {told:?}"));
             return None;
         }
-        let (log, at) = (self.log(self.ios[io].handle), self.moment());
-        if let Err(text) = self.ios[io].told(to, told, &log, at) {
-            self.wrong(format!("{text}: {told:?} of {:?} with {log:?} at {at:?}", self.ios[io]));
+        let (log, fate, at) = (self.log(self.ios[io].handle), self.fate(io), self.moment());
+        if let Err(text) = self.ios[io].told(to, told, &log, &fate, at) {
+            self.wrong(format!("{text}: {told:?} of {:?} with {log:?}, {fate:?} at {at:?}", self.ios[io]));
         }
+        self.check_order(io);
         if told.result >= crate::sys::fake::FIRST_FILE {
             let mut world = self.world.lock();
             let around = &mut world.around;
@@ -215,7 +218,7 @@ fn raw(sqe: Sqe, buf: Option<NonNull<Buf>>) -> Template {
     Template::raw(Some(unsafe { std::mem::transmute::<Sqe, [u8; 64]>(sqe) }), buf)
 }
 
-fn template(what: What, fd: i32, buf: Option<NonNull<Buf>>) -> Template {
+pub(super) fn template(what: What, fd: i32, buf: Option<NonNull<Buf>>) -> Template {
     // SAFETY: one of the host's, live.
     let (addr, len) = buf.map_or((0, 0), |buf| unsafe { (buf.as_ref().data() as u64, buf.as_ref().len()) });
     let sqe = Sqe { fd, addr, len: len as u32, ..Sqe::default() };

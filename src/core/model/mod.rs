@@ -16,6 +16,7 @@
 
 mod bufs;
 mod calls;
+mod chain;
 mod check;
 mod drive;
 mod finish;

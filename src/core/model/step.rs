@@ -86,9 +86,26 @@ pub(super) struct Asked {
 }
 
 #[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    pub(super) hard: bool,
+    pub(super) submits: bool,
+    pub(super) what: u8,
+    pub(super) to: u8,
+    /// The member that the kernel refuses; from 8 on, that the library refuses.
+    pub(super) bad: u8,
+    /// Of the last one.
+    pub(super) timeout_ns: i64,
+    pub(super) then: Then,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Start(Asked),
     Burst(u8, Asked),
+    /// How many, and what of each is derived from.
+    Chain(u8, Links),
+    /// Have this done when room returns.
+    OnRoom(Option<Then>),
     /// The kernel does something.
     Work(u8, Outcome),
     Submit,
@@ -121,6 +138,12 @@ pub(super) enum Step {
     Close(Wait),
     /// After a close: requests that it left end.
     EndOrphans(u8),
+}
+
+impl What {
+    pub(super) fn has_path(self) -> bool {
+        matches!(self, Self::Open | Self::Statx)
+    }
 }
 
 impl Wait {
@@ -209,6 +232,19 @@ impl Asked {
     }
 }
 
+fn chain([count, what, to, bad, then]: [u8; 5]) -> Step {
+    let links = Links {
+        hard: to & 0x40 != 0,
+        submits: to & 0x80 != 0,
+        what,
+        to: to % 8,
+        bad: if bad & 0x80 != 0 { bad % 16 } else { u8::MAX },
+        timeout_ns: if bad & 0x30 == 0x30 { i64::from(what) * 50 } else { 0 },
+        then: Then::from(then, what),
+    };
+    Step::Chain(count % 6, links)
+}
+
 const ERRNOS: [i32; 8] =
     [libc::EINTR, libc::EAGAIN, libc::ENOMEM, libc::EBUSY, libc::ETIME, libc::EBADFD, libc::EEXIST, libc::EOPNOTSUPP];
 
@@ -235,9 +271,11 @@ fn outcome(byte: u8) -> Outcome {
 type Make = fn([u8; 5]) -> Step;
 
 /// How often, and from which bytes.
-const STEPS: [(u32, Make); 29] = [
+const STEPS: [(u32, Make); 31] = [
     (26, |b| Step::Start(Asked::from(b))),
     (4, |b| Step::Burst(b[4] % 7 + 2, Asked::from([b[0], b[1], b[2], b[3], 0]))),
+    (8, chain),
+    (1, |b| Step::OnRoom(if b[0] % 4 == 0 { None } else { Some(Then::from(b[1], b[2])) })),
     (18, |b| Step::Work(b[0], outcome(b[1]))),
     (4, |_| Step::Submit),
     (6, |b| Step::Process(u32::from(b[0] % 4))),

@@ -31,6 +31,8 @@ pub(crate) struct Log {
     pub(crate) read_events: usize,
     pub(crate) read_last: bool,
     pub(crate) resubmitted: u32,
+    /// Taken out of the submission queue again.
+    pub(crate) severed: bool,
 }
 
 /// A completion, and the request that it ends.
@@ -48,6 +50,8 @@ pub(crate) struct Kernel {
     lost: Vec<Request>,
     pub(super) sq: VecDeque<Sqe>,
     pub(super) published: usize,
+    /// The last enter ended inside a chain.
+    pub(super) cut: bool,
     pub(super) cq: VecDeque<Posted>,
     /// Done, but told only by an enter that asks for events.
     pub(super) deferred: VecDeque<Posted>,
@@ -77,6 +81,7 @@ impl Kernel {
             lost: Vec::new(),
             sq: VecDeque::new(),
             published: 0,
+            cut: false,
             cq: VecDeque::new(),
             deferred: VecDeque::new(),
             overflow: VecDeque::new(),
@@ -124,7 +129,8 @@ impl Kernel {
         for sqe in self.sq.drain(..count).collect::<Vec<_>>() {
             let stubborn = sqe.user_data >> 20 != 0 && around.random.percent(self.plan.stubborn);
             chain.push_back(Request::new(sqe, around, stubborn));
-            if !links(&sqe) {
+            self.cut = links(&sqe);
+            if !self.cut {
                 self.queue(std::mem::take(&mut chain), around);
             }
         }

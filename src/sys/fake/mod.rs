@@ -242,12 +242,20 @@ impl Backend for Fake {
         self.with(|kernel, _| kernel.has_room())
     }
 
+    fn room(&mut self) -> u32 {
+        self.with(|kernel, _| kernel.room())
+    }
+
     unsafe fn push(&mut self, sqe: &Sqe) {
         self.with(|kernel, around| kernel.push(sqe, around));
     }
 
     fn publish(&mut self) -> u32 {
         self.with(|kernel, _| kernel.publish())
+    }
+
+    fn sever(&mut self, place: u32, user_data: u64) -> Option<(u64, bool)> {
+        self.with(|kernel, _| kernel.sever(place, user_data))
     }
 
     fn next(&mut self) -> Option<Cqe> {

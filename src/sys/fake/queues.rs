@@ -4,12 +4,24 @@
 use super::super::entry::{cqe_flags, op, poll32};
 use super::super::{entry, os};
 use super::kernel::{Posted, WAKE_FD};
-use super::request::Request;
+use super::request::{Request, links};
 use super::{Around, Cqe, Kernel, Outcome, Sqe, SysResult};
 
 impl Kernel {
     pub(super) fn has_room(&self) -> bool {
         self.sq.len() < self.setup.entries as usize
+    }
+
+    pub(super) fn room(&self) -> u32 {
+        self.setup.entries - self.sq.len() as u32
+    }
+
+    /// See `Backend::sever`.
+    pub(super) fn sever(&mut self, place: u32, user_data: u64) -> Option<(u64, bool)> {
+        let here = self.sq.get_mut(place as usize).filter(|_| self.cut)?;
+        let severed = std::mem::replace(here, Sqe { opcode: op::NOP, fd: -1, user_data, ..Sqe::default() });
+        self.log.entry(severed.user_data).or_default().severed = true;
+        Some((severed.user_data, links(&severed)))
     }
 
     pub(super) fn push(&mut self, sqe: &Sqe, around: &mut Around) {
@@ -22,10 +34,10 @@ impl Kernel {
             log.pushed += 1;
             if log.pushed > 1 {
                 let cancelled = log.noted.or(log.last).is_some_and(|cqe| cqe.result == -libc::ECANCELED);
-                if !log.read_last || !cancelled {
+                if !(log.severed || log.read_last && cancelled) {
                     around.wrongs.push(format!("entry {:#x} pushed again", sqe.user_data));
                 }
-                (log.noted, log.last, log.read_last) = (None, None, false);
+                (log.noted, log.last, log.read_last, log.severed) = (None, None, false, false);
                 log.resubmitted += 1;
             }
         }
