@@ -273,14 +273,14 @@ impl<B: Backend> State<B> {
     /// A member's time is over: what runs before it keeps it from being done, so that is cancelled first.
     pub(super) fn expire_chain(&mut self, slot: u32) -> Result<()> {
         let Some(first) = self.first_of_chain(slot).filter(|first| *first != slot) else { return Ok(()) };
-        self.ask_cancel(first)?;
+        // What still waits for room is told of at once, so the cause comes first.
         if let Some(io) = self.table.get(first) {
             io.marks |= marks::CANCELLED;
         }
         if let Some(link) = self.link_of(first) {
             link.cause = link.cause.or(Some(-libc::ETIME));
         }
-        Ok(())
+        self.ask_cancel(first)
     }
 
     /// Cancel an I/O whose entry still waits for room; a chain ends there unless it is held together by hard links.

@@ -177,8 +177,10 @@ impl Host<'_> {
         let right = match result {
             Ok(()) => !self.closing && !one.ended,
             Err(Status::CLOSED) => self.closing,
-            // A queued I/O that was cancelled is finished, though not yet delivered.
-            Err(Status::STALE) if call == "set_timeout" => !one.is_owed() || one.asked || one.earliest.is_some(),
+            // One that was cancelled in the queue, or cut off with its chain, is finished, though not yet delivered.
+            Err(Status::STALE) if call == "set_timeout" => {
+                !one.is_owed() || one.asked || one.earliest.is_some() || one.chain.is_some()
+            }
             Err(Status::STALE) => !one.is_owed(),
             Err(_) => false,
         };

@@ -2,7 +2,7 @@
 //! Sequences that once failed, as the search printed them or shorter.
 
 use super::run;
-use super::step::{Asked, Case, Step, Step::*, Then, Then::*, Wait::*, What, What::*};
+use super::step::{Asked, Case, Links, Step, Step::*, Then, Then::*, Wait::*, What, What::*};
 use crate::core::open::{Mode, Mode::*};
 use crate::core::table::{To, To::*};
 use crate::sys::fake::{Outcome::*, Plan};
@@ -40,6 +40,13 @@ fn a_zero_copy_send_that_a_thread_takes_with_it_is_submitted_again() {
     steps.extend((0..8).map(|_| CancelUnasked(0)));
     steps.push(Run(0, No));
     passes(Shared, &steps);
+}
+
+/// The first member's `extra` said -ECANCELED: it was told of before the cause was noted.
+#[test]
+fn a_deadline_of_a_chain_that_waits_for_room_is_its_cause() {
+    let chain = Links { hard: false, submits: false, what: 0, to: 0, bad: u8::MAX, timeout_ns: 50, then: Nothing };
+    passes(Owner, &[Start(Asked::plain(Nop)), Chain(4, chain), Advance(200), Submit, Process(0)]);
 }
 
 /// It handed out what was queued, in a callback of the close.
