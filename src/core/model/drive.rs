@@ -212,8 +212,8 @@ impl<'r> Host<'r> {
         let was = self.closing;
         self.closing = true;
         let result = match self.ring.close(wait.limit()) {
-            Ok(Some(session)) => self.session(session),
-            Ok(None) => Err(Status::EINVAL),
+            Ok((Some(session), _)) => self.session(session),
+            Ok((None, _)) => Err(Status::EINVAL),
             Err(status) => Err(status),
         };
         let right = match result {
@@ -231,7 +231,7 @@ impl<'r> Host<'r> {
     pub(super) fn close_inside(&mut self, wait: Wait) {
         let result = self.ring.close(wait.limit());
         let right = match &result {
-            Ok(None) => !self.closing,
+            Ok((None, 0)) => !self.closing,
             Err(Status::CLOSED) => self.closing,
             _ => false,
         };

@@ -85,6 +85,7 @@ fn run(case: &Case) -> Result<(), String> {
         max_in_flight: case.max_in_flight,
         max_files: 1,
         iowait: false,
+        background_cpu: None,
         sqpoll: false,
         iopoll: false,
         attach: false,
