@@ -162,6 +162,10 @@ test-python: ## run the Python examples
 test-abi: ## compare the ABI with the committed baseline (needs abidiff)
 	@$(RUN_TESTS) abi
 
+.PHONY: test-kernels
+test-kernels: ## run the C tests in a virtual machine on Debian's older kernels; some minutes (needs qemu-system-x86, busybox-static)
+	@$(RUN_TESTS) kernels
+
 .PHONY: check
 check: build ## check formatting, lints, header, architecture, symbols
 	$(CARGO) fmt --check

@@ -124,6 +124,12 @@ static inline unsigned harness_limit(void) {
   return left > 30 ? 30 : left > 1 ? (unsigned)left : 1;
 }
 
+/* How often a race is tried: `full` times, or PALURING_TEST_TRIES per cent of that where the machine is slow. */
+static inline int tries(int full) {
+  const char *percent = getenv("PALURING_TEST_TRIES");
+  return percent && atoi(percent) > 0 ? (int)((int64_t)full * atoi(percent) / 100) + 1 : full;
+}
+
 static inline void harness_begin(void) {
   static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM};
   harness.began = now_ns();

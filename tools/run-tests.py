@@ -22,12 +22,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from kernels import vm
+
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = os.environ.get("MAKE", "make")
 CC = os.environ.get("CC", "cc").split()
 CXX = os.environ.get("CXX", "c++").split()
 PKG_CONFIG = os.environ.get("PKG_CONFIG", "pkg-config")
 TIMEOUT = float(os.environ.get("TEST_TIMEOUT", "60"))
+KERNEL_TIMEOUT = float(os.environ.get("TEST_TIMEOUT", "120"))
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++14", "c++17", "c++20"]
@@ -108,7 +111,11 @@ def program(counts, name, command, timeout=None, **options):
     limit = TIMEOUT if timeout is None else timeout
     began = time.monotonic()
     status, output = run(command, timeout=limit, **options)
-    took = time.monotonic() - began
+    tell(counts, name, status, output, time.monotonic() - began, limit)
+
+
+def tell(counts, name, status, output, took, limit):
+    """Counts what a test program has done."""
     cases = [match for match in map(CASE.match, output.splitlines()) if match]
     failed = [match for match in cases if match[1] == "not ok"]
     if failed or status not in (0, 77):
@@ -332,7 +339,27 @@ def abi(counts, target):
     program(counts, "abi: as in the baseline", ["tools/abi", str(library), "c-tests/abi/baseline.abi"], timeout=300)
 
 
-SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi)}
+def kernels(counts, target):
+    """The C tests on older kernels, in a virtual machine."""
+    if missing := vm.missing():
+        return counts.skip("kernels", f"not installed: apt-get install {' '.join(missing)}")
+    fault = make("build") or make("build-debug") or make("build-fault-hooks") or make("c-tests")
+    if fault:
+        return counts.fail("kernels", fault)
+    chosen = os.environ.get("TEST", "")
+    sources = [path.stem for path in sorted(ROOT.glob("c-tests/test_*.c")) if chosen in path.stem]
+    programs = [(target / "c-tests" / name, target / "lib" / build_for_kernels(name)) for name in sources]
+    for package in vm.KERNELS:
+        for name, status, output, took in vm.run(target / "kernels", package, programs, KERNEL_TIMEOUT):
+            tell(counts, f"kernels: {name}", status, output, took or 0, KERNEL_TIMEOUT)
+
+
+def build_for_kernels(name):
+    """One build for each program: the one on which most of its cases say something."""
+    return "fault-hooks" if name.startswith("test_poison") else "debug" if name == "test_abuse" else "release"
+
+
+SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi, kernels)}
 
 
 def main():
