@@ -1083,13 +1083,13 @@ struct paluring_stats {
   uint64_t total_started;
   /** I/Os that ended: delivered, discarded or orphaned. */
   uint64_t total_finished;
-  /** Of these: with -ECANCELED, or -ETIME for their timeout_ns. */
+  /** I/Os that completed with -ECANCELED, or -ETIME for their timeout_ns; not delivered ones too. */
   uint64_t total_cancelled;
-  /** Of these: dropped. */
+  /** I/Os dropped. */
   uint64_t total_dropped;
-  /** Of these: detached, and failed. */
+  /** Detached I/Os that failed. */
   uint64_t total_detached_failed;
-  /** Of these: orphaned by a close. */
+  /** I/Os orphaned by a close. */
   uint64_t total_orphaned;
   /** Calls of io_uring_enter(2). */
   uint64_t total_enters;

@@ -72,13 +72,13 @@ pub struct paluring_stats {
     pub total_started: u64,
     /// I/Os that ended: delivered, discarded or orphaned.
     pub total_finished: u64,
-    /// Of these: with -ECANCELED, or -ETIME for their timeout_ns.
+    /// I/Os that completed with -ECANCELED, or -ETIME for their timeout_ns; not delivered ones too.
     pub total_cancelled: u64,
-    /// Of these: dropped.
+    /// I/Os dropped.
     pub total_dropped: u64,
-    /// Of these: detached, and failed.
+    /// Detached I/Os that failed.
     pub total_detached_failed: u64,
-    /// Of these: orphaned by a close.
+    /// I/Os orphaned by a close.
     pub total_orphaned: u64,
     /// Calls of io_uring_enter(2).
     pub total_enters: u64,
