@@ -313,7 +313,7 @@ struct race {
   int32_t status;
 };
 
-enum { ROUNDS = 10000 };
+#define ROUNDS tries(10000)
 
 static void *act_elsewhere(void *argument) {
   struct race *self = argument;

@@ -266,7 +266,7 @@ TEST(the_limit_of_a_detached_io_ends_it) {
 
 /* ---- races ---- */
 
-enum { ROUNDS = 5000 };
+#define ROUNDS tries(5000)
 static atomic_int round_now;
 
 static void *put_each_round(void *argument) {

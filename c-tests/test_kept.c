@@ -214,7 +214,7 @@ struct notified {
   int pending;
 };
 
-enum { RACES = 8000 };
+#define RACES tries(8000)
 
 static void *start_and_poll(void *argument) {
   struct notified *self = argument;

@@ -94,11 +94,13 @@ TEST(a_second_driver_is_busy_while_the_first_sleeps) {
 
 /* ---- each gets its own ---- */
 
+#define EACH tries(1000)
+
 static void *do_many(void *argument) {
   struct ends ends = open_pipe();
   paluring_buf *buf = new_buf(1);
   (void)argument;
-  for (int i = 0; i < 1000; i++) {
+  for (int i = 0; i < EACH; i++) {
     paluring_completion completion;
     paluring_op op = nop_op(NULL, NULL);
     EXPECT_EQ(do_op(shared.ring, &op, &completion), 0);
@@ -122,7 +124,7 @@ TEST(eight_threads_wait_at_once_and_each_gets_its_own) {
   pthread_t threads[8];
   threads_begin(threads, 8, do_many);
   threads_end(threads, 8);
-  CHECK_EQ(shared.done, 8000);
+  CHECK_EQ(shared.done, 8 * EACH);
   ring_done(shared.ring);
 }
 
@@ -133,7 +135,7 @@ static void *pass_on(void *argument) {
   int self = (int)(intptr_t)argument;
   paluring_buf *buf = new_buf(1);
   paluring_op op = read_op(circle[self].read, buf, NULL, NULL);
-  for (int i = 0; i < 2000 && !has_failed(); i++) {
+  for (int i = 0; i < tries(2000) && !has_failed(); i++) {
     EXPECT_EQ(do_op(shared.ring, &op, NULL), 1);
     put_byte(circle[(self + 1) % 8]);
   }
@@ -228,7 +230,7 @@ TEST(waiters_and_a_running_driver_share_a_ring) {
   atomic_store(&shared.stopped, 1);
   EXPECT_EQ(paluring_ring_wake(shared.ring), 0);
   pthread_join(driver, NULL);
-  CHECK_EQ(shared.done, THREADS * 1000);
+  CHECK_EQ(shared.done, THREADS * EACH);
   ring_done(shared.ring);
 }
 
