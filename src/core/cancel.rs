@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::discarded::Discarded;
 use super::ring::Ring;
-use super::state::State;
+use super::state::{ASK_AGAIN_NS, State};
 use super::table::{Io, Kind, State as At, marks};
 use super::{Result, Status};
 use crate::sys::{Backend, Sqe, entry, os};
@@ -91,6 +91,24 @@ impl<B: Backend> State<B> {
                 }
                 let cancel = Sqe { opcode: entry::op::ASYNC_CANCEL, fd: -1, addr: handle, ..Sqe::default() };
                 self.enqueue_own(Kind::Cancel, cancel)
+            }
+        }
+    }
+
+    /// A cancel has missed: the kernel can't find a request between two of its tries, nor stop one that a worker is about to
+    /// begin. What was asked to end and is in flight is asked again a little later, until it ends.
+    #[cold]
+    pub(super) fn watch_cancelled(&mut self) {
+        self.missed = false;
+        let at = os::now() + ASK_AGAIN_NS;
+        let asked = |io: &Io| io.state == At::Kernel && io.marks & (marks::CANCELLED | marks::TIMED_OUT) != 0;
+        let mut from = 0;
+        while let Some(slot) = self.table.next_slot(from, asked) {
+            from = slot + 1;
+            // A member of a chain is asked again when its turn comes.
+            let waits = self.first_of_chain(slot).is_some_and(|first| first != slot);
+            if !waits && self.deadlines.reserve(1).is_ok() {
+                self.set_deadline(slot, Some(at));
             }
         }
     }

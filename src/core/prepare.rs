@@ -3,6 +3,8 @@
 //!
 //! The kernel writes the event fd at each completion, held-back ones included. `prepare` clears it first and
 //! looks for completions afterwards, so one that comes in between is either seen or makes the fd readable again.
+//! Where task work is deferred, kernels remember a write that they have put off (they do, for what comes out of another
+//! eventfd's wake), and never make another of the kind: the fd is registered anew before each sleep.
 
 use std::os::fd::AsRawFd;
 
@@ -28,11 +30,12 @@ impl<B: Backend> Ring<B> {
     pub(crate) fn prepare(&self) -> Result<i32> {
         let driver = self.begin()?;
         let me = driver.me;
-        self.lock(me).register_event_fd().map(|fd| self.set_event_fd(fd))?;
         loop {
             {
                 let mut state = self.lock(me);
-                os::eventfd_clear(state.event_fd()?);
+                let fd = state.register_event_fd()?;
+                self.set_event_fd(fd);
+                os::eventfd_clear(fd);
                 state.set_timer()?;
             }
             let (woken, _) = self.wait_for(me, &mut Limit::Within(0), |state| {
@@ -119,10 +122,14 @@ impl<B: Backend> State<B> {
     /// The event fd, written by the kernel from here on.
     fn register_event_fd(&mut self) -> Result<i32> {
         let fd = self.event_fd()?;
-        if !self.event_fd_registered {
-            self.backend()?.register_eventfd(fd)?;
-            self.event_fd_registered = true;
+        if self.event_fd_registered && !self.backend()?.info().defers {
+            return Ok(fd);
         }
+        if std::mem::take(&mut self.event_fd_registered) {
+            self.backend()?.unregister_eventfd()?;
+        }
+        self.backend()?.register_eventfd(fd)?;
+        self.event_fd_registered = true;
         Ok(fd)
     }
 
@@ -159,6 +166,7 @@ impl<B: Backend> State<B> {
             self.enqueue_own(Kind::TimerUpdate, sqe)?;
         }
         self.timer_at = at;
+        self.timeouts = true;
         Ok(())
     }
 }

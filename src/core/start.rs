@@ -154,6 +154,7 @@ impl<B: Backend> State<B> {
             Some(buf) if extras.moves => Some(unsafe { BufRef::from_raw(buf.into()) }),
             other => other.map(Buf::retain),
         };
+        self.timeouts |= sqe.opcode == op::TIMEOUT;
         let multishot = form == Form::Raw && is_multishot(&sqe);
         let mut marks = if extras.moves { marks::MOVED } else { 0 };
         marks |= if multishot { marks::MULTISHOT } else { 0 };

@@ -63,7 +63,7 @@ pub(crate) struct Counts {
 }
 
 /// How long after a cancel that found nothing to ask again.
-const ASK_AGAIN_NS: u64 = 2_000_000;
+pub(super) const ASK_AGAIN_NS: u64 = 2_000_000;
 
 /// Worker settings that wait for the ring to be bound.
 #[derive(Default)]
@@ -110,6 +110,10 @@ pub(super) struct State<B: Backend> {
     pub(super) lent: *const Lent,
     /// The kernel has said that it lost completions.
     pub(super) lost: bool,
+    /// A cancel has not found what it was for, which may be in flight all the same.
+    pub(super) missed: bool,
+    /// There have been timeouts of the kernel's: one ends a wait before its completion is there.
+    pub(super) timeouts: bool,
     /// The driver is the one that closes.
     pub(super) closer_drives: bool,
     /// A close asked for within a callback.
@@ -159,6 +163,8 @@ impl<B: Backend> State<B> {
             held_back: 0,
             lent: std::ptr::null(),
             lost: false,
+            missed: false,
+            timeouts: false,
             closer_drives: false,
             close_request: None,
             released: 0,

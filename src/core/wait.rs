@@ -89,6 +89,9 @@ impl<B: Backend> Ring<B> {
                 end = Some(Woken::Enough);
             }
             self.tell_waiters();
+            if state.missed {
+                state.watch_cancelled();
+            }
             end = end.or_else(|| self.interruption(&state));
             let timeout = if end.is_none() { state.time_left(limit) } else { None };
             if timeout == Some(0) {
@@ -99,8 +102,9 @@ impl<B: Backend> Ring<B> {
             let (submit, flush) = (backend.publish(), last.again || backend.holds_back());
             let gate = backend.gate();
             // What still waits for room in the submission queue goes first. An enter that submits doesn't tell of a signal
-            // that ended its wait: then no completion has come (`quiet`), which is proof only where waits are exact.
-            let exact = submit == 0 || self.info().exact_waits;
+            // that ended its wait: then no completion has come (`quiet`), which is proof only where task work
+            // is deferred, and no timeout operation ends a wait a moment before its completion is there.
+            let exact = submit == 0 || self.info().defers && !state.timeouts;
             let wait = end.is_none() && !last.again && state.overflow.is_empty() && exact;
             if let Some(end) = end {
                 // All is submitted and was looked for, or the kernel takes no more.

@@ -16,7 +16,8 @@ const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
-const REGISTER_EVENTFD: u32 = 4;
+pub(super) const REGISTER_EVENTFD: u32 = 4;
+const UNREGISTER_EVENTFD: u32 = 5;
 const REGISTER_FILES_UPDATE: u32 = 6;
 const REGISTER_ENABLE_RINGS: u32 = 12;
 const REGISTER_FILES2: u32 = 13;
@@ -224,6 +225,11 @@ impl Backend for Linux {
     fn register_eventfd(&mut self, mut fd: i32) -> SysResult<()> {
         // SAFETY: the kernel reads one int.
         unsafe { register(self.gate.ring_fd, REGISTER_EVENTFD, (&raw mut fd).cast(), 1) }.map(|_| ())
+    }
+
+    fn unregister_eventfd(&mut self) -> SysResult<()> {
+        // SAFETY: no memory is passed.
+        unsafe { register(self.gate.ring_fd, UNREGISTER_EVENTFD, std::ptr::null_mut(), 0) }.map(|_| ())
     }
 
     fn introduce_thread(&mut self) -> SysResult<()> {

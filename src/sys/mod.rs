@@ -44,9 +44,9 @@ pub(crate) struct Info {
     pub setup_flags: u32,
     pub features: u32,
     pub fallbacks: u32,
-    /// A wait brings a completion unless its timeout or a signal ends it. (Without DEFER_TASKRUN, a timeout that another
-    /// thread submitted ends waits before its completion is there.)
-    pub exact_waits: bool,
+    /// Task work is deferred until the owner enters (DEFER_TASKRUN). A wait brings a completion then, unless its timeout, a
+    /// signal or a timeout operation ends it; else one that another thread submitted may end it, too.
+    pub defers: bool,
     pub ops: [u64; 4],
 }
 
@@ -126,6 +126,7 @@ pub(crate) trait Backend: Sized + Send {
 
     /// Have `fd`, an eventfd, written to at each completion.
     fn register_eventfd(&mut self, fd: i32) -> SysResult<()>;
+    fn unregister_eventfd(&mut self) -> SysResult<()>;
     /// Make the calling thread known to the kernel as one that uses rings: only then can its workers be set.
     fn introduce_thread(&mut self) -> SysResult<()>;
     fn set_worker_limits(&mut self, limits: [u32; 2]) -> SysResult<()>;

@@ -75,6 +75,17 @@ pub(crate) fn eventfd_write(fd: i32) -> SysResult<()> {
     }
 }
 
+pub(super) fn write_byte(fd: i32) -> SysResult<()> {
+    // SAFETY: one readable byte.
+    check(unsafe { libc::write(fd, (&raw const *b"x").cast(), 1) } as i64).map(|_| ())
+}
+
+pub(super) fn is_readable(fd: i32) -> SysResult<bool> {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd.
+    check(unsafe { libc::poll(&raw mut poll, 1, 0) }.into()).map(|ready| ready == 1)
+}
+
 /// Make an eventfd unreadable.
 pub(crate) fn eventfd_clear(fd: i32) {
     let mut count = 0u64;

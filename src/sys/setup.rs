@@ -2,11 +2,14 @@
 //! Set-up by ladder: try the best, step down, remember what was got. What the kernel
 //! can is learnt from its answers, never from its version.
 
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use io_uring::IoUring;
+use io_uring::{IoUring, opcode, types};
 
-use super::linux::register;
+use super::linux::{REGISTER_EVENTFD, register};
+use super::os::{self, Sentinel};
 use super::{Errno, Info, Setup, SysResult, fallback};
 
 const SUBMIT_ALL: u32 = 1 << 7;
@@ -26,10 +29,15 @@ const PATIENCE_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
 pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
     let mut flags = SUBMIT_ALL | NO_SQARRAY;
-    if setup.single_issuer {
-        flags |= SINGLE_ISSUER | DEFER_TASKRUN | TASKRUN_FLAG | R_DISABLED;
-    }
     let mut info = Info::default();
+    if setup.single_issuer {
+        flags |= SINGLE_ISSUER | R_DISABLED;
+        if tells_at_once() {
+            flags |= DEFER_TASKRUN | TASKRUN_FLAG;
+        } else {
+            info.fallbacks |= fallback::SETUP;
+        }
+    }
     let mut cq_entries = setup.cq_entries;
     let mut steps = STEPS.iter();
     let mut waits = PATIENCE_MS.iter();
@@ -53,7 +61,7 @@ pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
         }
     };
     info.setup_flags = flags;
-    info.exact_waits = flags & DEFER_TASKRUN != 0;
+    info.defers = flags & DEFER_TASKRUN != 0;
     info.entries = ring.params().sq_entries();
     info.cq_entries = ring.params().cq_entries();
     info.features = features(&ring);
@@ -78,6 +86,40 @@ fn build(entries: u32, cq_entries: u32, flags: u32) -> SysResult<IoUring> {
     set(R_DISABLED, io_uring::Builder::setup_r_disabled);
     set(NO_SQARRAY, io_uring::Builder::setup_no_sqarray);
     builder.build(entries).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// Whether a ring that defers task work writes its eventfd at once when there is some. Kernels of the 6.12 line do so 10 to
+/// 25 ms later: there the rings do without, so that event loops are quick. Found by trying, once.
+fn tells_at_once() -> bool {
+    const NOT_TRIED: u32 = 0;
+    const NO: u32 = 1;
+    const YES: u32 = 2;
+    static TOLD: AtomicU32 = AtomicU32::new(NOT_TRIED);
+    let mut told = TOLD.load(Ordering::Relaxed);
+    if told == NOT_TRIED {
+        // Short of something, or no such rings: the set-up itself shows it.
+        let Ok(at_once) = try_eventfd() else { return true };
+        told = if at_once { YES } else { NO };
+        TOLD.store(told, Ordering::Relaxed);
+    }
+    told == YES
+}
+
+/// A poll in a ring of its own, for a pipe that is written to: whether that shows in the ring's eventfd right then.
+fn try_eventfd() -> SysResult<bool> {
+    let mut ring = build(1, 2, SINGLE_ISSUER | DEFER_TASKRUN)?;
+    let told = os::eventfd()?;
+    let mut told_fd = told.as_raw_fd();
+    // SAFETY: the kernel reads one int.
+    unsafe { register(ring.as_raw_fd(), REGISTER_EVENTFD, (&raw mut told_fd).cast(), 1) }?;
+    let (read_end, write_end) = Sentinel::new()?;
+    let poll = opcode::PollAdd::new(types::Fd(read_end.0.as_raw_fd()), libc::POLLIN as u32).build();
+    // SAFETY: the entry points to no memory.
+    let pushed = unsafe { ring.submission().push(&poll) };
+    pushed.map_err(|_| Errno(libc::EBUSY))?;
+    ring.submit().map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    os::write_byte(write_end.as_raw_fd())?;
+    os::is_readable(told_fd)
 }
 
 /// What the library can't do without: lossless overflow, arguments read at submission, waits with a timeout.
