@@ -322,11 +322,11 @@ mod graveyard {
 
     /// The graves, and the next to be used again.
     #[cfg(debug_assertions)]
-    static GRAVES: parking_lot::Mutex<([Grave; 256], usize)> = parking_lot::Mutex::new(([(0, 0, 0); 256], 0));
+    static GRAVES: std::sync::Mutex<([Grave; 256], usize)> = std::sync::Mutex::new(([(0, 0, 0); 256], 0));
 
     #[cfg(debug_assertions)]
     pub(super) unsafe fn bury(header: *mut Buf, layout: Layout) {
-        let mut graves = GRAVES.lock();
+        let mut graves = crate::core::lock::locked(&GRAVES);
         let next = graves.1;
         graves.1 = (next + 1) % 256;
         let Some(grave) = graves.0.get_mut(next) else { return };

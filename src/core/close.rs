@@ -4,7 +4,7 @@
 //! The closer takes the driver's role. It can enter the kernel if it is the owner, or the ring is SHARED; it needn't if
 //! nothing has entered yet (an unbound ring); it can't if the owner is another thread or gone: then all is orphaned.
 
-use super::alloc::try_vec;
+use super::complete::close_unwanted_event;
 use super::quarantine::Orphans;
 use super::ring::Ring;
 use super::session::{Kind, Session};
@@ -198,12 +198,14 @@ impl<B: Backend> Ring<B> {
         }
         closing.tried = closing.tried.saturating_add(1);
         let mut slice = Limit::Within(left.unwrap_or(ASK_AGAIN_NS).min(ASK_AGAIN_NS));
+        let mut short = false;
         let waited = self.wait_for(me, &mut slice, |state| {
-            let _ = state.collect();
+            short = state.collect().is_err();
             Ok(state.has_due() || state.unfinished() == 0)
         });
         match waited {
             Ok((Woken::Refused(status), _)) => closing.refused(status),
+            Ok(_) if short => closing.refused(Status::ENOMEM),
             Ok(_) => closing.patience = None,
             Err(_) => closing.drives = false,
         }
@@ -218,11 +220,11 @@ impl<B: Backend> Ring<B> {
     /// Everything is delivered or kept: end the ring.
     fn finish_close(&self, me: usize, closing: &mut Closing) {
         self.end_visits();
-        let (backend, event_fd) = {
+        let (backend, event_fd, place) = {
             let mut state = self.lock(me);
             state.phase = Phase::Closed;
             state.closer_drives = false;
-            (state.backend.take(), state.event_fd.take())
+            (state.backend.take(), state.event_fd.take(), state.place.take())
         };
         self.tell_waiters_slowly();
         drop(event_fd);
@@ -233,8 +235,8 @@ impl<B: Backend> Ring<B> {
         }
         let sentinel = backend.close(bound_here);
         let held = std::mem::take(&mut closing.held);
-        if !held.is_empty() {
-            quarantine::add(self.process_mark(), Orphans { sentinel, _held: held, bytes: closing.bytes });
+        if let (Some(place), false) = (place, held.is_empty()) {
+            place.fill(self.process_mark(), Orphans { sentinel, _held: held, bytes: closing.bytes });
         }
         quarantine::collect();
     }
@@ -250,10 +252,21 @@ impl<B: Backend> State<B> {
         }
     }
 
+    /// Events that there is no memory for are lost, but for their descriptors, which are closed.
+    fn collect_or_discard(&mut self) {
+        while self.collect().is_err() {
+            let Some(event) = self.stalled.take() else { return };
+            if let Ok((_, io)) = self.table.find(event.user_data) {
+                close_unwanted_event(io, event);
+            }
+        }
+    }
+
     /// Finish what is left without its buffers, which go where the kernel may go on using them.
     fn orphan_all(&mut self, closing: &mut Closing) {
+        self.collect_or_discard();
         let left = self.unfinished() as usize;
-        let mut held = try_vec(left);
+        let has_room = closing.held.try_reserve(left).is_ok();
         let status = if self.lost { Status::LOST } else { Status::ORPHANED };
         let mut from = 0;
         while let Some(slot) = self.table.next_slot(from, |io| matches!(io.state, At::Queued | At::Kernel)) {
@@ -263,17 +276,15 @@ impl<B: Backend> State<B> {
             let pair = (io.buf.take(), storage);
             io.marks &= !(marks::TIMED_OUT | marks::MOVED);
             closing.bytes += pair.0.as_ref().map_or(0, |buf| buf.len() as u64);
-            match &mut held {
-                Ok(held) => held.push(pair),
+            if has_room {
+                closing.held.push(pair);
+            } else {
                 // No memory to remember it: leaked, never freed early.
-                Err(_) => std::mem::forget(pair),
+                std::mem::forget(pair);
             }
             closing.orphaned += 1;
             self.counts.orphaned += 1;
             self.settle(slot, status.code(), 0, 0);
-        }
-        if let Ok(held) = held {
-            closing.held.extend(held);
         }
     }
 }

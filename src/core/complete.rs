@@ -290,7 +290,7 @@ fn special(io: &mut Io, cqe: Cqe) -> Meaning {
     Meaning::Event
 }
 
-fn close_unwanted_event(io: &Io, cqe: Cqe) {
+pub(super) fn close_unwanted_event(io: &Io, cqe: Cqe) {
     if let Some(fd) = io.descriptor(cqe.result) {
         crate::sys::os::close_unwanted(fd);
     }

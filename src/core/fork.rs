@@ -6,12 +6,13 @@
 //! Where the fork runs handlers (fork(3) does, vfork and a raw clone don't), the child also closes its copies of the
 //! rings' descriptors, which would keep the kernel from ever ending the parent's rings.
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use parking_lot::lock_api::RawMutex as _;
-use parking_lot::{Mutex, RawMutex};
+use std::sync::{Mutex, MutexGuard};
 
 use super::Result;
+use super::lock::locked;
+use super::quarantine::{self, Quarantine};
 use crate::sys::os::{ForkMark, close_unwanted};
 
 static MARK: Mutex<Option<(ForkMark, u32)>> = Mutex::new(None);
@@ -25,7 +26,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn current() -> Result<Self> {
-        let mut mark = MARK.lock();
+        let mut mark = locked(&MARK);
         let (word, generations) = match *mark {
             Some((page, generations)) => (page.word(), generations),
             None => (ForkMark::new()?.word_kept(&mut mark), 0),
@@ -55,66 +56,58 @@ impl ForkMark {
 }
 
 /// The descriptors of the rings that are open.
-struct Descriptors {
-    lock: RawMutex,
-    fds: std::cell::UnsafeCell<Vec<i32>>,
-}
-
-// SAFETY: `fds` is used under `lock` alone.
-unsafe impl Sync for Descriptors {}
-
-static DESCRIPTORS: Descriptors = Descriptors { lock: RawMutex::INIT, fds: std::cell::UnsafeCell::new(Vec::new()) };
-
-fn with_descriptors<T>(with: impl FnOnce(&mut Vec<i32>) -> T) -> T {
-    DESCRIPTORS.lock.lock();
-    // SAFETY: the lock is held.
-    let result = with(unsafe { &mut *DESCRIPTORS.fds.get() });
-    // SAFETY: as above.
-    unsafe { DESCRIPTORS.lock.unlock() };
-    result
-}
+static DESCRIPTORS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
 /// A ring is open.
 pub(super) fn remember(fd: i32) -> Result<()> {
-    with_descriptors(|fds| {
-        fds.try_reserve(1)?;
-        fds.push(fd);
-        Ok(())
-    })
+    let mut fds = locked(&DESCRIPTORS);
+    fds.try_reserve(1)?;
+    fds.push(fd);
+    Ok(())
 }
 
 /// A ring is about to close its descriptor.
 pub(super) fn forget(fd: i32) {
-    with_descriptors(|fds| {
-        if let Some(place) = fds.iter().position(|open| *open == fd) {
-            fds.swap_remove(place);
-        }
-    });
+    let mut fds = locked(&DESCRIPTORS);
+    if let Some(place) = fds.iter().position(|open| *open == fd) {
+        fds.swap_remove(place);
+    }
 }
 
-/// In the thread that forks: no ring opens or closes its descriptor meanwhile.
+/// What a fork holds: no ring opens or closes its descriptor meanwhile, and no other thread is using what the child needs
+/// for rings and buffers of its own.
+struct Held {
+    fds: MutexGuard<'static, Vec<i32>>,
+    _mark: MutexGuard<'static, Option<(ForkMark, u32)>>,
+    _quarantine: MutexGuard<'static, Quarantine>,
+}
+
+struct Forking(UnsafeCell<Option<Held>>);
+
+// SAFETY: used by the thread that forks alone, and its copy in the child, while it holds DESCRIPTORS.
+unsafe impl Sync for Forking {}
+
+static FORKING: Forking = Forking(UnsafeCell::new(None));
+
+/// In the thread that forks.
 pub(crate) fn before() {
-    DESCRIPTORS.lock.lock();
-    // The child needs these two for rings and buffers of its own: no other thread may be holding them.
-    std::mem::forget(MARK.lock());
-    super::quarantine::hold();
+    let held = Held { fds: locked(&DESCRIPTORS), _mark: locked(&MARK), _quarantine: quarantine::hold() };
+    // SAFETY: DESCRIPTORS is held.
+    unsafe { *FORKING.0.get() = Some(held) };
 }
 
 pub(crate) fn after_in_parent() {
-    super::quarantine::let_go();
-    // SAFETY: `before` took both.
-    unsafe {
-        MARK.force_unlock();
-        DESCRIPTORS.lock.unlock();
-    }
+    // SAFETY: `before` took DESCRIPTORS. The place is empty again before it is given back.
+    drop(unsafe { (*FORKING.0.get()).take() });
 }
 
 /// In the child, which has one thread.
 pub(crate) fn after_in_child() {
-    // SAFETY: `before` took the lock.
-    let fds = unsafe { &mut *DESCRIPTORS.fds.get() };
-    while let Some(fd) = fds.pop() {
-        close_unwanted(fd);
+    // SAFETY: as above.
+    if let Some(held) = unsafe { (*FORKING.0.get()).as_mut() } {
+        while let Some(fd) = held.fds.pop() {
+            close_unwanted(fd);
+        }
     }
     after_in_parent();
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::alloc::try_vec;
+use super::lock::locked;
 use super::open::Mode;
 use super::ring::Ring;
 use super::state::{Counts, Phase, State, Workers};
@@ -126,7 +127,7 @@ impl<B: Backend> Ring<B> {
     /// the bind takes effect with it, before any worker is made.
     fn with_workers(&self, set: impl FnOnce(&mut Workers) -> Result<()>) -> Result<()> {
         let me = os::thread_id();
-        let _one_at_a_time = (self.is_background() && self.owner() != me).then(|| self.forwarding.lock());
+        let _one_at_a_time = (self.is_background() && self.owner() != me).then(|| locked(&self.forwarding));
         let mut state = self.lock(me);
         state.check_open()?;
         let bound = state.phase == Phase::Open;

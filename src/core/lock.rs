@@ -13,25 +13,30 @@
 //! process-wide barrier stands for both. The owner gets its bias back when no other thread has come for a while.
 //! A thread that got a dead owner's id inherits its bias: harmless here, since the dead one can't be inside.
 
+//!
+//! All mutexes are the standard library's, which allocate nothing: where memory is out, locks still work.
+
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
-
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys::os::{Barrier, back_off};
+
+/// Take a mutex. That a panic happened under it is the ring's to remember (`Ring::poison`).
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub(super) struct OwnerLock<T> {
     bias: AtomicUsize,
     inside: AtomicBool,
-    mutex: RawMutex,
+    mutex: Mutex<Quiet>,
     barrier: Barrier,
-    /// Under the mutex: the owner's drives since another thread came, and how many it takes to get the bias back.
-    quiet: UnsafeCell<Quiet>,
     value: UnsafeCell<T>,
 }
 
+/// The owner's drives since another thread came, and how many it takes to get the bias back.
 struct Quiet {
     rounds: u32,
     needed: u32,
@@ -52,9 +57,8 @@ impl<T> OwnerLock<T> {
         Self {
             bias: AtomicUsize::new(0),
             inside: AtomicBool::new(false),
-            mutex: RawMutex::INIT,
+            mutex: Mutex::new(Quiet { rounds: 0, needed: QUIET_LEAST, last: 0 }),
             barrier,
-            quiet: UnsafeCell::new(Quiet { rounds: 0, needed: QUIET_LEAST, last: 0 }),
             value: UnsafeCell::new(value),
         }
     }
@@ -68,7 +72,7 @@ impl<T> OwnerLock<T> {
             // There is a bias only where the barrier is expedited: see `grant`.
             compiler_fence(Ordering::SeqCst);
             if self.bias.load(Ordering::Relaxed) == me {
-                return Guard { lock: self, biased: true };
+                return Guard { lock: self, held: None };
             }
             self.inside.store(false, Ordering::Release);
         }
@@ -78,9 +82,7 @@ impl<T> OwnerLock<T> {
     #[cold]
     #[inline(never)]
     fn lock_slowly(&self, me: usize) -> Guard<'_, T> {
-        self.mutex.lock();
-        // SAFETY: the mutex is held.
-        let quiet = unsafe { &mut *self.quiet.get() };
+        let mut quiet = locked(&self.mutex);
         if quiet.last != me {
             quiet.last = me;
             quiet.rounds = 0;
@@ -95,12 +97,12 @@ impl<T> OwnerLock<T> {
             }
             quiet.needed = (quiet.needed * 2).min(QUIET_MOST);
         }
-        Guard { lock: self, biased: false }
+        Guard { lock: self, held: Some(quiet) }
     }
 
     #[cfg(test)]
     pub(super) fn is_locked(&self) -> bool {
-        self.inside.load(Ordering::Relaxed) || self.mutex.is_locked()
+        self.inside.load(Ordering::Relaxed) || self.mutex.try_lock().is_err()
     }
 
     /// The value, when nobody else can have the lock.
@@ -111,15 +113,14 @@ impl<T> OwnerLock<T> {
     /// The owner drives: after enough quiet rounds, hand it the bias.
     #[inline(always)]
     pub(super) fn settle(guard: &mut Guard<'_, T>, me: usize) {
-        if !guard.biased {
+        if guard.held.is_some() {
             Self::settle_slowly(guard, me);
         }
     }
 
     #[cold]
     fn settle_slowly(guard: &mut Guard<'_, T>, me: usize) {
-        // SAFETY: the mutex is held.
-        let quiet = unsafe { &mut *guard.lock.quiet.get() };
+        let Some(quiet) = &mut guard.held else { return };
         quiet.rounds += 1;
         if quiet.rounds >= quiet.needed && guard.lock.barrier.is_expedited() {
             quiet.rounds = 0;
@@ -129,7 +130,7 @@ impl<T> OwnerLock<T> {
 
     /// The owner binds the ring: it has the bias from here on.
     pub(super) fn grant(guard: &mut Guard<'_, T>, me: usize) {
-        if !guard.biased && guard.lock.barrier.is_expedited() {
+        if guard.held.is_some() && guard.lock.barrier.is_expedited() {
             guard.lock.bias.store(me, Ordering::Relaxed);
         }
     }
@@ -137,17 +138,15 @@ impl<T> OwnerLock<T> {
 
 pub(super) struct Guard<'a, T> {
     lock: &'a OwnerLock<T>,
-    biased: bool,
+    /// `None`: the bias let the owner in.
+    held: Option<MutexGuard<'a, Quiet>>,
 }
 
 impl<T> Drop for Guard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.biased {
+        if self.held.is_none() {
             self.lock.inside.store(false, Ordering::Release);
-        } else {
-            // SAFETY: this guard holds the mutex.
-            unsafe { self.lock.mutex.unlock() };
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod insight;
 pub(crate) mod log;
 pub(crate) mod op;
+pub(crate) mod seat;
 pub(crate) mod unavailable;
 
 mod alloc;
@@ -33,7 +34,6 @@ mod prepare;
 mod quarantine;
 mod ring;
 mod room;
-mod seat;
 mod session;
 mod start;
 mod state;
@@ -46,6 +46,8 @@ mod wake;
 
 pub(crate) use buf::{Buf, BufRef};
 pub(crate) use lent::{Lent, Out};
+#[cfg(debug_assertions)]
+pub(crate) use lock::locked;
 pub(crate) use open::{Mode, Options};
 pub(crate) use session::{Delivery, Step};
 pub(crate) use start::{Extras, Start};

@@ -64,6 +64,7 @@ impl<B: Backend> Ring<B> {
     pub(crate) fn open(options: &Options) -> Result<Box<Self>> {
         quarantine::collect();
         let process = Process::current()?;
+        let place = quarantine::Place::reserve()?;
         let setup = Setup {
             entries: options.entries,
             cq_entries: options.cq_entries,
@@ -76,7 +77,7 @@ impl<B: Backend> Ring<B> {
         let seat = Seat::new()?;
         let backend = B::open(&setup)?;
         let phase = if options.mode == Mode::Shared { Phase::Open } else { Phase::Unbound };
-        let mut state = State::new(backend, table, phase);
+        let mut state = State::new(backend, table, phase, place);
         state.arm_wake();
         if options.mode == Mode::Shared {
             state.again = super::alloc::try_vec(options.max_in_flight as usize)?;

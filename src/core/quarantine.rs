@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that closed rings' requests may still touch: kept for the whole process until the
 //! rings' sentinels hang up, then freed by whoever looks next (open, close, alloc, stats).
+//! Each open ring has a place reserved, so that its close needs no memory for it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
-use parking_lot::Mutex;
-
+use super::Result;
 use super::buf::BufRef;
 use super::fork::Process;
+use super::lock::locked;
 use super::storage::Storage;
 use crate::sys::os::Sentinel;
 
@@ -18,19 +20,39 @@ pub(super) struct Orphans {
     pub(super) bytes: u64,
 }
 
-static PENDING: AtomicUsize = AtomicUsize::new(0);
-static ORPHANS: Mutex<Vec<(Process, Orphans)>> = Mutex::new(Vec::new());
+pub(super) struct Quarantine {
+    orphans: Vec<(Process, Orphans)>,
+    /// Places reserved in `orphans`.
+    reserved: usize,
+}
 
-/// Take orphans in. Without memory to remember them they are leaked: never freed early.
-pub(super) fn add(process: Process, orphans: Orphans) {
-    let mut all = ORPHANS.lock();
-    if all.try_reserve(1).is_err() {
-        drop(all);
-        std::mem::forget(orphans);
-        return;
+static PENDING: AtomicUsize = AtomicUsize::new(0);
+static QUARANTINE: Mutex<Quarantine> = Mutex::new(Quarantine { orphans: Vec::new(), reserved: 0 });
+
+/// A place for what a ring may leave behind.
+pub(super) struct Place(());
+
+impl Place {
+    pub(super) fn reserve() -> Result<Self> {
+        let mut all = locked(&QUARANTINE);
+        let reserved = all.reserved + 1;
+        all.orphans.try_reserve(reserved)?;
+        all.reserved = reserved;
+        Ok(Self(()))
     }
-    all.push((process, orphans));
-    PENDING.store(all.len(), Ordering::Relaxed);
+
+    /// Take orphans in.
+    pub(super) fn fill(self, process: Process, orphans: Orphans) {
+        let mut all = locked(&QUARANTINE);
+        all.orphans.push((process, orphans));
+        PENDING.store(all.orphans.len(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        locked(&QUARANTINE).reserved -= 1;
+    }
 }
 
 /// Free what the kernel is done with. Release functions of the host run here, under no lock.
@@ -45,11 +67,13 @@ pub(super) fn collect() {
 fn collect_slowly() {
     loop {
         let done = {
-            let mut all = ORPHANS.lock();
+            let mut all = locked(&QUARANTINE);
+            let orphans = &mut all.orphans;
             // In a forked child the memory is a copy, and its release functions are the parent's to call.
-            let found = all.iter().position(|(process, orphans)| process.is_current() && orphans.sentinel.hung_up());
-            let done = found.map(|place| all.swap_remove(place));
-            PENDING.store(all.len(), Ordering::Relaxed);
+            let found =
+                orphans.iter().position(|(process, orphans)| process.is_current() && orphans.sentinel.hung_up());
+            let done = found.map(|place| orphans.swap_remove(place));
+            PENDING.store(orphans.len(), Ordering::Relaxed);
             done
         };
         if done.is_none() {
@@ -61,15 +85,10 @@ fn collect_slowly() {
 /// Bytes that are held now.
 pub(super) fn bytes() -> u64 {
     collect();
-    ORPHANS.lock().iter().map(|(_, orphans)| orphans.bytes).sum()
+    locked(&QUARANTINE).orphans.iter().map(|(_, orphans)| orphans.bytes).sum()
 }
 
 /// Around a fork.
-pub(super) fn hold() {
-    std::mem::forget(ORPHANS.lock());
-}
-
-pub(super) fn let_go() {
-    // SAFETY: `hold` took it.
-    unsafe { ORPHANS.force_unlock() };
+pub(super) fn hold() -> MutexGuard<'static, Quarantine> {
+    locked(&QUARANTINE)
 }

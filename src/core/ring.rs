@@ -26,7 +26,7 @@ pub(crate) struct Ring<B: Backend> {
     /// The thread of a BACKGROUND ring frees it when it ends.
     pub(super) thread_frees: AtomicBool,
     /// Held while something is forwarded to that thread.
-    pub(super) forwarding: parking_lot::Mutex<()>,
+    pub(super) forwarding: std::sync::Mutex<()>,
     info: Info,
     pub(super) options: Options,
     barrier: Barrier,
@@ -53,7 +53,7 @@ impl<B: Backend> Ring<B> {
             poisoned: AtomicBool::new(false),
             deferred: AtomicBool::new(false),
             thread_frees: AtomicBool::new(false),
-            forwarding: parking_lot::Mutex::new(()),
+            forwarding: std::sync::Mutex::new(()),
             info,
             options,
             barrier,
@@ -173,6 +173,7 @@ impl<B: Backend> Ring<B> {
     /// An OWNER ring's first drive.
     #[cold]
     pub(super) fn bind(&self, state: &mut Guard<'_, State<B>>, me: usize) -> Result<()> {
+        Seat::prepare()?;
         state.backend()?.bind()?;
         state.phase = Phase::Open;
         // Nobody waits for what these settings give; a mask that the kernel refuses leaves the workers as they were.

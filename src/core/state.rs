@@ -9,6 +9,7 @@ use super::chain::LINKS;
 use super::deadlines::{self, Deadlines};
 use super::lent::Lent;
 use super::list::List;
+use super::quarantine::Place;
 use super::table::{HostFn, Kind, State as At, Table, marks};
 use super::wait::Limit;
 use super::{Result, Status};
@@ -81,6 +82,8 @@ impl Workers {
 pub(super) struct State<B: Backend> {
     /// Gone when closed.
     pub(super) backend: Option<B>,
+    /// For what a close can't wait for.
+    pub(super) place: Option<Place>,
     pub(super) table: Table,
     /// A SHARED ring's entries, by slot: what the exit of the thread that submitted it cancels is submitted again.
     pub(super) again: Vec<Sqe>,
@@ -142,9 +145,10 @@ pub(super) struct State<B: Backend> {
 unsafe impl<B: Backend> Send for State<B> {}
 
 impl<B: Backend> State<B> {
-    pub(super) fn new(backend: B, table: Table, phase: Phase) -> Self {
+    pub(super) fn new(backend: B, table: Table, phase: Phase, place: Place) -> Self {
         Self {
             backend: Some(backend),
+            place: Some(place),
             table,
             again: Vec::new(),
             overflow: VecDeque::new(),

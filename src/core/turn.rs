@@ -2,10 +2,10 @@
 //! Taking turns on a SHARED ring: one thread drives, the others sleep until it has brought something or leaves.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
-use super::lock::Guard;
+use super::lock::{Guard, locked};
 use super::open::Mode;
 use super::ring::{Driver, Ring};
 use super::state::{Phase, State};
@@ -107,7 +107,7 @@ impl<B: Backend> Ring<B> {
 
     /// What is told of from here on ends an `await_round` with the result.
     pub(super) fn turn_round(&self) -> u64 {
-        *self.turn.round.lock()
+        *locked(&self.turn.round)
     }
 
     /// Under the ring's lock, once what is waited for is not there: the driver shall tell.
@@ -121,13 +121,16 @@ impl<B: Backend> Ring<B> {
 
     /// Sleep until the driver has told of something since `round`; false: the time is over.
     pub(super) fn await_round(&self, round: u64, limit: &mut Limit) -> bool {
-        let mut now = self.turn.round.lock();
+        let mut now = locked(&self.turn.round);
         while *now == round {
-            match limit.left() {
-                None => self.turn.changed.wait(&mut now),
+            let changed = &self.turn.changed;
+            now = match limit.left() {
+                None => changed.wait(now).unwrap_or_else(PoisonError::into_inner),
                 Some(0) => return false,
-                Some(left) => drop(self.turn.changed.wait_for(&mut now, std::time::Duration::from_nanos(left))),
-            }
+                Some(left) => {
+                    changed.wait_timeout(now, Duration::from_nanos(left)).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
         true
     }
@@ -142,7 +145,7 @@ impl<B: Backend> Ring<B> {
 
     #[cold]
     pub(super) fn tell_waiters_slowly(&self) {
-        *self.turn.round.lock() += 1;
+        *locked(&self.turn.round) += 1;
         self.turn.changed.notify_all();
     }
 

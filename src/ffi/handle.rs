@@ -58,9 +58,8 @@ pub(super) unsafe fn give_ring(
         give_pointer(out, || {
             let ring = open()?;
             super::background::start(&ring)?;
-            let ring = Box::into_raw(ring);
-            live::add(ring as usize);
-            Ok(ring.cast())
+            live::add((&raw const *ring).addr())?;
+            Ok(Box::into_raw(ring).cast())
         })
     }
 }
@@ -124,26 +123,33 @@ pub(super) fn close_and_drop(ring: Box<KernelRing>) {
 /// Debug builds know which rings there are, and tell of a call on one that isn't there any more.
 #[cfg(debug_assertions)]
 mod live {
-    use parking_lot::Mutex;
+    use std::sync::Mutex;
+
+    use crate::core::{Status, locked};
 
     static RINGS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
-    pub(super) fn add(ring: usize) {
-        RINGS.lock().push(ring);
+    pub(super) fn add(ring: usize) -> Result<(), Status> {
+        let mut rings = locked(&RINGS);
+        rings.try_reserve(1)?;
+        rings.push(ring);
+        Ok(())
     }
 
     pub(super) fn remove(ring: usize) {
-        RINGS.lock().retain(|live| *live != ring);
+        locked(&RINGS).retain(|live| *live != ring);
     }
 
     pub(super) fn has(ring: usize) -> bool {
-        ring == 0 || RINGS.lock().contains(&ring)
+        ring == 0 || locked(&RINGS).contains(&ring)
     }
 }
 
 #[cfg(not(debug_assertions))]
 mod live {
-    pub(super) fn add(_ring: usize) {}
+    pub(super) fn add(_ring: usize) -> Result<(), crate::core::Status> {
+        Ok(())
+    }
     pub(super) fn remove(_ring: usize) {}
     #[inline(always)]
     pub(super) fn has(_ring: usize) -> bool {

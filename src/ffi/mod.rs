@@ -27,5 +27,6 @@ mod errno;
 mod fork;
 mod guard;
 mod handle;
+mod thread;
 #[cfg(feature = "fault-hooks")]
 mod fault;

@@ -97,8 +97,13 @@ pub unsafe extern "C" fn paluring_ring_open(
 ) -> i32 {
     super::fork::look_after();
     super::guard::quiet_panics();
-    // SAFETY: host: options is NULL or valid for its size, out_ring is NULL or writable.
-    unsafe { give_ring(out_ring, || KernelRing::open(&checked(options)?)) }
+    let open = || {
+        super::thread::look_after()?;
+        // SAFETY: host: options is NULL or valid for its size.
+        KernelRing::open(&unsafe { checked(options) }?)
+    };
+    // SAFETY: host: out_ring is NULL or writable.
+    unsafe { give_ring(out_ring, open) }
 }
 
 /// Add a reference to the handle.

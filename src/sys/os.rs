@@ -27,6 +27,30 @@ pub(crate) fn thread_id() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
+/// A word that each thread has of its own, 0 at first; what it holds at the thread's exit is handed to the key's destructor.
+pub(crate) struct ThreadWord(libc::pthread_key_t);
+
+impl ThreadWord {
+    /// `key` comes from pthread_key_create and stays.
+    pub(crate) fn new(key: u32) -> Self {
+        Self(key)
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        // SAFETY: the key is valid.
+        unsafe { libc::pthread_getspecific(self.0) }.expose_provenance()
+    }
+
+    /// Can't fail where the word is not 0.
+    pub(crate) fn set(&self, value: usize) -> SysResult<()> {
+        // SAFETY: the key is valid.
+        match unsafe { libc::pthread_setspecific(self.0, std::ptr::with_exposed_provenance(value)) } {
+            0 => Ok(()),
+            error => Err(Errno(error)),
+        }
+    }
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)

@@ -27,6 +27,7 @@ mod step;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
+use super::Status;
 use super::open::{Mode, Options};
 use super::ring::Ring;
 use crate::sys::fake::{Fake, World};
@@ -72,6 +73,14 @@ fn explore(test: &str, mode: Mode) {
     }
 }
 
+/// A word for each thread; nobody is told of a thread's exit here.
+fn plain_key() -> super::Result<u32> {
+    let mut key = 0;
+    // SAFETY: key is writable; there is no destructor.
+    let failed = unsafe { libc::pthread_key_create(&raw mut key, None) };
+    if failed == 0 { Ok(key) } else { Err(Status::ENOMEM) }
+}
+
 /// Run a sequence; → what was wrong.
 fn run(case: &Case) -> Result<(), String> {
     let world = World::enter(case.seed);
@@ -90,6 +99,7 @@ fn run(case: &Case) -> Result<(), String> {
         iopoll: false,
         attach: false,
     };
+    super::seat::watch(plain_key).map_err(|status| format!("no key: {status:?}"))?;
     let ring = Ring::<Fake>::open(&options).map_err(|status| format!("open says {status:?}"))?;
     bufs::watch(&raw const *ring);
     let mut result = Ok(());

@@ -102,7 +102,7 @@ impl Kernel {
             cq_entries: self.setup.cq_entries,
             files: self.setup.files,
             setup_flags: if self.setup.single_issuer { R_DISABLED } else { 0 },
-            exact_waits: self.setup.single_issuer,
+            defers: self.setup.single_issuer,
             ops: [u64::MAX; 4],
             ..Info::default()
         }
@@ -121,6 +121,10 @@ impl Kernel {
     pub(super) fn register_eventfd(&mut self, fd: i32) -> SysResult<()> {
         self.event_fd = Some(fd);
         Ok(())
+    }
+
+    pub(super) fn unregister_eventfd(&mut self) -> SysResult<()> {
+        self.event_fd.take().map(|_| ()).ok_or(Errno(libc::ENXIO))
     }
 
     fn take(&mut self, count: u32, around: &mut Around) -> u32 {

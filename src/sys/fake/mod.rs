@@ -12,9 +12,7 @@ mod request;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::os::Sentinel;
 use super::{Backend, Cqe, Enter, Errno, Info, Setup, Sqe, SysResult};
@@ -22,7 +20,14 @@ pub(crate) use kernel::{Fault, Kernel, Log};
 pub(crate) use memory::{FIRST_FILE, Files, Memory};
 pub(crate) use request::{BAD, Outcome};
 
-pub(crate) type Shared = Arc<Mutex<World>>;
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 thread_local! {
     static WORLD: RefCell<Option<Shared>> = const { RefCell::new(None) };
@@ -94,7 +99,7 @@ impl World {
             at_wait: None,
             traces: false,
         };
-        let world = Arc::new(Mutex::new(Self { around, rings: Vec::new(), next: Plan::default() }));
+        let world = Shared(Arc::new(Mutex::new(Self { around, rings: Vec::new(), next: Plan::default() })));
         WORLD.set(Some(world.clone()));
         world
     }
@@ -296,6 +301,10 @@ impl Backend for Fake {
 
     fn register_eventfd(&mut self, fd: i32) -> SysResult<()> {
         self.with(|kernel, _| kernel.register_eventfd(fd))
+    }
+
+    fn unregister_eventfd(&mut self) -> SysResult<()> {
+        self.with(|kernel, _| kernel.unregister_eventfd())
     }
 
     fn introduce_thread(&mut self) -> SysResult<()> {
