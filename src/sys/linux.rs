@@ -74,6 +74,7 @@ impl Backend for Linux {
         info.ops = setup::probe(fd)?;
         let iowait_off = !setup.iowait && ring.params().is_feature_no_iowait();
         let gate = Gate { fd, flags: if iowait_off { ENTER_NO_IOWAIT } else { 0 }, ring_fd: fd, wake_fd: -1 };
+        Self::may_enter(gate)?;
         let entries = Entries::map(fd, info.entries)?;
         let (sentinel, write_end) = Sentinel::new()?;
         let mut linux =
@@ -262,6 +263,15 @@ impl Backend for Linux {
 }
 
 impl Linux {
+    /// Where a filter lets rings be set up and not be entered, the open fails, and not the first wait.
+    fn may_enter(gate: Gate) -> SysResult<()> {
+        match Self::enter(gate, Enter { submit: 0, wait: false, flush: false, timeout: None }) {
+            Err(denied @ Errno(libc::EPERM | libc::EACCES | libc::ENOSYS)) => Err(denied),
+            // A ring that isn't bound yet says EBADFD.
+            _ => Ok(()),
+        }
+    }
+
     /// Undo what `bind` left in the calling thread.
     fn unbind(&mut self) {
         if self.bound {
