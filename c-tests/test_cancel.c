@@ -19,6 +19,11 @@ static paluring_op pending_op(struct pending *pending, int kind, paluring_comple
   return with_flags(read_op(pending->ends.read, pending->buf, callback, user_data), kind == 3 ? PALURING_OP_ASYNC : 0);
 }
 
+static void end_pending(struct pending *pending) {
+  paluring_buf_release(pending->buf);
+  close_pipe(pending->ends);
+}
+
 enum { KINDS = 4 };
 
 TEST(a_cancel_in_flight_ends_with_ecanceled_and_the_data_stays) {
@@ -42,6 +47,7 @@ TEST(a_cancel_in_flight_ends_with_ecanceled_and_the_data_stays) {
   }
   CHECK_EQ(stats_of(ring).total_cancelled, KINDS);
   CHECK_EQ(paluring_buf_refs(pending.buf), 1);
+  end_pending(&pending);
   ring_done(ring);
 }
 
@@ -59,6 +65,7 @@ TEST(a_cancel_before_the_submit_ends_with_ecanceled) {
     CHECK_EQ(seen.last.flags, PALURING_COMPLETION_CANCELLED);
   }
   CHECK_EQ(paluring_buf_refs(pending.buf), 1);
+  end_pending(&pending);
   ring_done(ring);
 }
 

@@ -361,5 +361,6 @@ int main(void) {
   RUN(the_limit_of_a_detached_io_ends_it);
   RUN(expiry_racing_with_data_makes_one_callback_and_loses_no_byte);
   RUN(a_limit_set_by_another_thread_wakes_a_driver_that_sleeps_without_one);
+  close_pipe(ends);
   return harness_end();
 }

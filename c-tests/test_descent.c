@@ -348,5 +348,6 @@ int main(void) {
   RUN(event_fd_waits);
   RUN(wake_from_another_thread);
   RUN(inspection_counts_allocated_queued_waiting_completed_and_dropped);
+  close_pipe(ends);
   return harness_end();
 }

@@ -93,7 +93,7 @@ static const struct row {
     {"poll: pipe without reader", POLL, PIPE_DEAD, KERNEL, POLLERR, 0, 0, 0, NULL},
 };
 
-static int fds[WHICH];
+static int fds[WHICH], pipe_reader;
 
 static void make_fds(void) {
   char path[PATH_SIZE];
@@ -106,7 +106,8 @@ static void make_fds(void) {
   EXPECT(symlink("whole", temp_path(path, "link")) == 0);
   fds[DIRECTORY] = open(temp_path(path, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   EXPECT(pipe2(pipe_ends, O_CLOEXEC) == 0);
-  fds[PIPE_IN] = pipe_ends[1]; /* its reader stays open */
+  fds[PIPE_IN] = pipe_ends[1];
+  pipe_reader = pipe_ends[0];
   EXPECT(pipe2(pipe_ends, O_CLOEXEC) == 0);
   close(pipe_ends[0]);
   fds[PIPE_DEAD] = pipe_ends[1];
@@ -116,6 +117,12 @@ static void make_fds(void) {
   fds[VERY_NEGATIVE] = INT32_MIN;
   fds[UNREGISTERED] = (1 << 30) + 1;
   fds[CWD] = AT_FDCWD;
+}
+
+static void close_fds(void) {
+  static const int opened[] = {WHOLE, READ_ONLY, WRITE_ONLY, DIRECTORY, PIPE_IN, PIPE_DEAD};
+  for (size_t i = 0; i < COUNT_OF(opened); i++) close(fds[opened[i]]);
+  close(pipe_reader);
 }
 
 static void describe(paluring_op *op, const struct row *row, paluring_buf *buf) {
@@ -381,5 +388,6 @@ int main(void) {
   RUN(poll_waits_for_the_event_it_names);
   paluring_buf_release(buf);
   paluring_ring_release(ring);
+  close_fds();
   return harness_end();
 }

@@ -364,5 +364,6 @@ int main(void) {
   RUN(close_by_another_thread_once_the_owner_has_exited_loses_nothing);
   RUN(a_shared_ring_is_closed_by_any_thread_though_its_submitter_has_exited);
   RUN(close_wakes_those_who_wait_in_other_threads);
+  close(direct_file());
   return harness_end();
 }
