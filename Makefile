@@ -166,6 +166,16 @@ test-abi: ## compare the ABI with the committed baseline (needs abidiff)
 test-kernels: ## run the C tests in a virtual machine on Debian's older kernels; some minutes (needs qemu-system-x86, busybox-static)
 	@$(RUN_TESTS) kernels
 
+# --- memory checkers and the soak (tools/checkers.py) ---
+
+.PHONY: valgrind-waits test-valgrind
+valgrind-waits: tools/valgrind/waits.c
+	@mkdir -p $(TARGET)/valgrind
+	$(COMPILE) -shared -fPIC -o $(TARGET)/valgrind/waits.so $< -ldl
+
+test-valgrind: ## run the C tests and examples under valgrind; TEST=name for one
+	@$(RUN_TESTS) valgrind
+
 .PHONY: check
 check: build ## check formatting, lints, header, architecture, symbols
 	$(CARGO) fmt --check

@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 from kernels import vm
+import checkers
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = os.environ.get("MAKE", "make")
@@ -360,6 +361,7 @@ def build_for_kernels(name):
 
 
 SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi, kernels)}
+SUITES.update(checkers.SUITES)
 
 
 def main():
@@ -369,7 +371,7 @@ def main():
     arguments = parser.parse_args()
     arguments.target.mkdir(parents=True, exist_ok=True)
     counts = Counts()
-    if {"c", "install", "examples", "python", "faults"} & set(arguments.suites):
+    if {"c", "install", "examples", "python", "faults", *checkers.SUITES} & set(arguments.suites):
         io_uring(counts, arguments.target)
     for suite in arguments.suites:
         print(f"== {suite}", flush=True)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Suites that run the C tests under memory checkers; run-tests.py registers them.
+
+Cases that can't be told anything there are named, with the reason, in tools/exceptions/SUITE, a line each: `TEST CASE: REASON`.
+"""
+
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import __main__ as runner  # run-tests.py, which imports this
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def exceptions(suite):
+    """The cases that a suite leaves out: test program -> lines of `CASE: REASON`. Each must be there."""
+    left_out = {}
+    for line in (ROOT / "tools/exceptions" / suite).read_text().splitlines():
+        if line and not line.startswith("#"):
+            test, case = line.split(" ", 1)
+            if f"RUN({case.split(':')[0]})" not in (ROOT / "c-tests" / f"{test}.c").read_text():
+                raise ValueError(f"tools/exceptions/{suite}: {test} has no case {case}")
+            left_out.setdefault(test, []).append(case)
+    return left_out
+
+
+def c_tests(suite, build, run_one, at_once=None):
+    """Runs each C test with what the suite leaves out of it; several at once, since checkers make programs slow."""
+    left_out = exceptions(suite)
+    chosen = os.environ.get("TEST", "")
+    names = [path.stem for path in sorted(ROOT.glob("c-tests/test_*.c"))]
+    names = [name for name in names if chosen in name]
+    fault = build(names)
+    if fault:
+        return fault
+    with ThreadPoolExecutor(at_once or os.cpu_count()) as pool:
+        list(pool.map(lambda name: run_one(name, {"PALURING_TEST_EXCEPT": "\n".join(left_out.get(name, []))}), names))
+    return ""
+
+
+# --- valgrind ---
+
+VALGRIND = ["valgrind", "-q", "--fair-sched=yes", "--leak-check=full", "--show-leak-kinds=definite", "--track-fds=yes",
+            "--child-silent-after-fork=yes", "--num-callers=20"]  # fmt: skip
+
+
+def valgrind(counts, target):
+    if not shutil.which("valgrind"):
+        return counts.skip("valgrind", "not installed: apt-get install valgrind")
+    fault = runner.make("build") or runner.make("build-fault-hooks") or runner.make("valgrind-waits", "examples")
+    if fault:
+        return counts.fail("valgrind", fault)
+    preload = {"LD_PRELOAD": str(target / "valgrind/waits.so"), "PALURING_TEST_SECONDS": "100"}
+
+    def run_one(name, environment):
+        library = target / "lib" / ("fault-hooks" if name.startswith("test_poison") else "release")
+        with tempfile.TemporaryDirectory(prefix="valgrind-", dir=target) as folder:
+            command = [*VALGRIND, f"--log-file={folder}/log.%p", str(target / "c-tests" / name)]
+            environment = {**os.environ, **environment, **preload, "LD_LIBRARY_PATH": str(library), "TMPDIR": folder}
+            runner.program(counts, f"valgrind: {name}", command, cwd=folder, env=environment, timeout=4 * runner.TIMEOUT)
+            check_logs(counts, name, Path(folder), lambda _block: True)
+
+    fault = c_tests("valgrind", lambda names: runner.make("-k", *(str(target / "c-tests" / name) for name in names)), run_one)
+    if fault:
+        counts.fail("valgrind", fault)
+    if not os.environ.get("TEST"):
+        valgrind_examples(counts, target, preload)
+        misuse(counts, "valgrind", target / "c-tests/misuse", ["use_after_release", "double_release", "leak"], lambda path: valgrind_finds(path, target))
+
+
+def misuse(counts, suite, folder, names, finds):
+    """Whether a checker sees mistakes at all: each program of c-tests/misuse makes one."""
+    fault = runner.make(*(str(folder / name) for name in names))
+    for name in names:
+        counts.check(f"{suite}: finds the mistake of {name}", fault or ("" if finds(folder / name) else "nothing found"))
+
+
+def valgrind_finds(path, target):
+    with tempfile.TemporaryDirectory(prefix="valgrind-", dir=target) as folder:
+        runner.run([*VALGRIND, f"--log-file={folder}/log.%p", str(path)], env={**os.environ, "LD_LIBRARY_PATH": str(target / "lib/release")})
+        return findings(Path(folder))
+
+
+def findings(folder):
+    """What valgrind has found: with -q, whatever it says besides the descriptors that a program was given."""
+    found = []
+    for log in folder.glob("log.*"):
+        text = re.sub(r"^==\d+== ?(FILE DESCRIPTORS.*)?", "", log.read_text(errors="replace"), flags=re.M)
+        blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
+        found += [block for block in blocks if block and "<inherited from parent>" not in block]
+    return found
+
+
+def check_logs(counts, name, folder, is_fault):
+    found = [block for block in findings(folder) if is_fault(block)]
+    for block in found:
+        runner.show(block)
+    counts.check(f"valgrind: {name} has no error, leak or open descriptor", f"{len(found)}, see above" if found else "")
+
+
+def valgrind_examples(counts, target, preload):
+    """Each example once. Files of its own that a program leaves open end with it: only the library's descriptors count."""
+    for name, use in (("cat", use_cat), ("pcp", use_pcp), ("echo", use_echo)):
+        with tempfile.TemporaryDirectory(prefix="valgrind-", dir=target) as folder:
+            Path(folder, "from").write_bytes(os.urandom(3 << 20))
+            command = [*VALGRIND, f"--log-file={folder}/log.%p", str(target / "examples" / name)]
+            fault = use(command, folder, {**os.environ, **preload})
+            counts.check(f"valgrind: examples/{name} does its work", fault)
+            check_logs(counts, f"examples/{name}", Path(folder), lambda block: not block.startswith("Open") or "paluring_" in block)
+
+
+def use_cat(command, folder, environment):
+    finished = subprocess.run([*command, "from"], cwd=folder, env=environment, capture_output=True, timeout=100)
+    same = finished.stdout == Path(folder, "from").read_bytes()
+    return "" if finished.returncode == 0 and same else f"status {finished.returncode}, content {'as' if same else 'not as'} it should be"
+
+
+def use_pcp(command, folder, environment):
+    status, output = runner.run([*command, "from", "to"], cwd=folder, env=environment)
+    if status == 0 and Path(folder, "to").read_bytes() == Path(folder, "from").read_bytes():
+        return ""
+    return f"status {status}: {runner.last_line(output)}"
+
+
+def use_echo(command, folder, environment):
+    with subprocess.Popen([*command, "0"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            if not select.select([server.stdout], [], [], 60)[0]:
+                return "it says nothing"
+            port = int(server.stdout.readline().split()[-1])
+            for size in (1, 100, 10000):
+                with socket.create_connection(("127.0.0.1", port), timeout=60) as client, client.makefile("rb") as stream:
+                    client.sendall(sent := os.urandom(size))
+                    if stream.read(size) != sent:
+                        return "other bytes come back"
+            server.send_signal(signal.SIGTERM)
+            status = server.wait(60)
+            return f"status {status}" if status else ""
+        except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            server.kill()
+
+
+SUITES = {suite.__name__: suite for suite in (valgrind,)}
