@@ -168,13 +168,22 @@ test-kernels: ## run the C tests in a virtual machine on Debian's older kernels;
 
 # --- memory checkers and the soak (tools/checkers.py) ---
 
-.PHONY: valgrind-waits test-valgrind
+# Builds without the debug builds' own checks, which would find the mistakes first.
+CHECKED = --features "fault-hooks $(1)" --config profile.dev.opt-level=1 --config profile.dev.debug-assertions=false
+
+.PHONY: build-unmap valgrind-waits test-valgrind test-unmap
+build-unmap: ## build the shared library that unmaps freed buffers, into target/lib/unmap
+	$(SHARED) $(call CHECKED,unmap-freed) --target-dir $(TARGET)/unmap -- $(LINKER)
+	@$(call stage,$(TARGET)/unmap/debug,$(TARGET)/lib/unmap)
+
 valgrind-waits: tools/valgrind/waits.c
 	@mkdir -p $(TARGET)/valgrind
 	$(COMPILE) -shared -fPIC -o $(TARGET)/valgrind/waits.so $< -ldl
 
 test-valgrind: ## run the C tests and examples under valgrind; TEST=name for one
 	@$(RUN_TESTS) valgrind
+test-unmap: ## run the C tests with buffers that are unmapped when they are freed; TEST=name for one
+	@$(RUN_TESTS) unmap
 
 .PHONY: check
 check: build ## check formatting, lints, header, architecture, symbols

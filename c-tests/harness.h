@@ -152,6 +152,13 @@ static inline const char *harness_exception(const char *name, char reason[200]) 
   return NULL;
 }
 
+/* How often the kernel met memory that is none. Only in libraries with the feature unmap-freed. */
+extern uint64_t paluring_test_efaults(void) __attribute__((weak));
+
+static inline uint64_t harness_efaults(void) {
+  return paluring_test_efaults ? paluring_test_efaults() : 0;
+}
+
 static inline void harness_run(const char *name, void (*test)(void)) {
   char reason[200];
   if (!harness.began) harness_begin();
@@ -165,7 +172,9 @@ static inline void harness_run(const char *name, void (*test)(void)) {
     return;
   }
   alarm(harness_limit());
+  uint64_t efaults = harness_efaults();
   test();
+  if (harness_efaults() != efaults) harness_fail(__FILE__, __LINE__, "%s", "the kernel met memory that was freed: -EFAULT");
   alarm(0);
   if (atomic_load(&harness.failed)) harness.failures++, printf("not ok - %s: %s\n", name, harness.reason);
   else if (harness.skipped[0]) harness.skips++, printf("skip - %s: %s\n", name, harness.skipped);

@@ -32,18 +32,16 @@ def exceptions(suite):
     return left_out
 
 
-def c_tests(suite, build, run_one, at_once=None):
-    """Runs each C test with what the suite leaves out of it; several at once, since checkers make programs slow."""
+def c_tests(counts, suite, folder, run_one, at_once=1):
+    """Builds each C test in a folder of the target's, and runs it without what the suite leaves out."""
     left_out = exceptions(suite)
     chosen = os.environ.get("TEST", "")
     names = [path.stem for path in sorted(ROOT.glob("c-tests/test_*.c"))]
     names = [name for name in names if chosen in name]
-    fault = build(names)
-    if fault:
-        return fault
-    with ThreadPoolExecutor(at_once or os.cpu_count()) as pool:
+    if runner.make("-k", f"-j{os.cpu_count()}", *(str(folder / name) for name in names)):
+        counts.fail(f"{suite}: C tests", "they don't all compile")
+    with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda name: run_one(name, {"PALURING_TEST_EXCEPT": "\n".join(left_out.get(name, []))}), names))
-    return ""
 
 
 # --- valgrind ---
@@ -68,9 +66,7 @@ def valgrind(counts, target):
             runner.program(counts, f"valgrind: {name}", command, cwd=folder, env=environment, timeout=4 * runner.TIMEOUT)
             check_logs(counts, name, Path(folder), lambda _block: True)
 
-    fault = c_tests("valgrind", lambda names: runner.make("-k", *(str(target / "c-tests" / name) for name in names)), run_one)
-    if fault:
-        counts.fail("valgrind", fault)
+    c_tests(counts, "valgrind", target / "c-tests", run_one, at_once=os.cpu_count())
     if not os.environ.get("TEST"):
         valgrind_examples(counts, target, preload)
         misuse(counts, "valgrind", target / "c-tests/misuse", ["use_after_release", "double_release", "leak"], lambda path: valgrind_finds(path, target))
@@ -150,4 +146,25 @@ def use_echo(command, folder, environment):
             server.kill()
 
 
-SUITES = {suite.__name__: suite for suite in (valgrind,)}
+# --- freed memory that is none any more ---
+
+
+def unmap(counts, target):
+    fault = runner.make("build") or runner.make("build-fault-hooks") or runner.make("build-unmap")
+    if fault:
+        return counts.fail("unmap", fault)
+
+    def run_one(name, environment):
+        with tempfile.TemporaryDirectory(prefix="unmap-", dir=target) as folder:
+            environment = {**os.environ, **environment, "LD_LIBRARY_PATH": str(target / "lib/unmap"), "TMPDIR": folder}
+            runner.program(counts, f"unmap: {name}", [str(target / "c-tests" / name)], cwd=folder, env=environment)
+
+    def finds(path):
+        status, output = runner.run([str(path)], env={**os.environ, "LD_LIBRARY_PATH": str(target / "lib/unmap")})
+        return status == -signal.SIGSEGV or "EFAULT" in output
+
+    c_tests(counts, "unmap", target / "c-tests", run_one)
+    misuse(counts, "unmap", target / "c-tests/misuse", ["use_after_release", "released_in_flight"], finds)
+
+
+SUITES = {suite.__name__: suite for suite in (valgrind, unmap)}

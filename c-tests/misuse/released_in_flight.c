@@ -13,6 +13,7 @@ int main(void) {
   paluring_buf_release(buf); /* not ours: the read's */
   put_byte(ends);
   for (int tries = 0; tries < 1000 && paluring_io_poll(ring, io, NULL, 0, &completion) == 0; tries++) paluring_ring_wait(ring, 1, MS);
-  printf("the read gave %d\n", (int)completion.result);
+  printf("the read gave %s\n", paluring_status_name(completion.result));
+  fflush(stdout);
   _exit(0); /* the ring would release it once more */
 }

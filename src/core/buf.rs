@@ -30,6 +30,10 @@ pub(crate) trait Owner: Send + Sync {
 
 type Erased = SmallBox<dyn Owner, S4>;
 
+/// Completions with -EFAULT so far.
+#[cfg(feature = "unmap-freed")]
+pub(crate) use crate::sys::unmapped::efaults;
+
 pub(crate) struct Buf {
     refs: AtomicU32,
     mark: u32,
@@ -63,7 +67,7 @@ impl Buf {
             return Err(Status::EINVAL);
         }
         quarantine::collect();
-        if alignment > DEFAULT_ALIGNMENT {
+        if alignment > DEFAULT_ALIGNMENT || cfg!(feature = "unmap-freed") {
             let bytes = Bytes::new(len, alignment)?;
             return Self::behind(bytes.data, len, smallbox::smallbox!(bytes));
         }
@@ -291,7 +295,10 @@ unsafe impl Sync for Bytes {}
 impl Bytes {
     fn new(len: usize, alignment: usize) -> Result<Self> {
         let layout = Layout::from_size_align(len.max(1), alignment).map_err(|_| Status::ENOMEM)?;
+        #[cfg(feature = "unmap-freed")]
+        let data = crate::sys::unmapped::alloc(layout.size(), alignment);
         // SAFETY: the layout isn't empty.
+        #[cfg(not(feature = "unmap-freed"))]
         let data = unsafe { std::alloc::alloc_zeroed(layout) };
         if data.is_null() { Err(Status::ENOMEM) } else { Ok(Self { data, layout }) }
     }
@@ -299,8 +306,16 @@ impl Bytes {
 
 impl Drop for Bytes {
     fn drop(&mut self) {
+        // SAFETY: allocated with this size, freed once.
+        #[cfg(feature = "unmap-freed")]
+        unsafe {
+            crate::sys::unmapped::free(self.data, self.layout.size());
+        }
         // SAFETY: allocated with this layout, freed once.
-        unsafe { std::alloc::dealloc(self.data, self.layout) };
+        #[cfg(not(feature = "unmap-freed"))]
+        unsafe {
+            std::alloc::dealloc(self.data, self.layout);
+        }
     }
 }
 

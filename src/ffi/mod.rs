@@ -30,3 +30,5 @@ mod handle;
 mod thread;
 #[cfg(feature = "fault-hooks")]
 mod fault;
+#[cfg(feature = "unmap-freed")]
+mod unmapped;

@@ -158,6 +158,8 @@ impl Backend for Linux {
                 CompletionQueue::next(&mut self.cq)?
             }
         };
+        #[cfg(feature = "unmap-freed")]
+        super::unmapped::note(cqe.result());
         Some(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() })
     }
 

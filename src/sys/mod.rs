@@ -12,6 +12,8 @@ pub(crate) mod linux;
 pub(crate) mod os;
 mod setup;
 pub(crate) mod thread;
+#[cfg(feature = "unmap-freed")]
+pub(crate) mod unmapped;
 
 pub(crate) use entry::{Cqe, Sqe};
 
