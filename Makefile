@@ -171,10 +171,27 @@ test-kernels: ## run the C tests in a virtual machine on Debian's older kernels;
 # Builds without the debug builds' own checks, which would find the mistakes first.
 CHECKED = --features "fault-hooks $(1)" --config profile.dev.opt-level=1 --config profile.dev.debug-assertions=false
 
-.PHONY: build-unmap valgrind-waits test-valgrind test-unmap
+# AddressSanitizer's runtime is the Rust compiler's own, linked into the programs; its switch is unstable, hence the bootstrap.
+HOST          = $(shell rustc -vV | sed -n 's/^host: //p')
+ASAN_RUNTIME  = $(firstword $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc-*_rt.asan.a))
+ASAN_PROGRAMS = -Wl,--whole-archive $(ASAN_RUNTIME) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lm -lrt
+
+.PHONY: build-unmap build-asan asan-runtime valgrind-waits test-valgrind test-unmap test-asan
 build-unmap: ## build the shared library that unmaps freed buffers, into target/lib/unmap
 	$(SHARED) $(call CHECKED,unmap-freed) --target-dir $(TARGET)/unmap -- $(LINKER)
 	@$(call stage,$(TARGET)/unmap/debug,$(TARGET)/lib/unmap)
+
+build-asan: ## build the shared library with AddressSanitizer, into target/lib/asan
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(SHARED) $(call CHECKED,) --target $(HOST) --target-dir $(TARGET)/asan -- $(LINKER)
+	@$(call stage,$(TARGET)/asan/$(HOST)/debug,$(TARGET)/lib/asan)
+
+asan-runtime:
+	@[ -f "$(ASAN_RUNTIME)" ] || { echo "this Rust toolchain has no AddressSanitizer for $(HOST)"; exit 1; }
+
+$(TARGET)/c-tests/asan/%: c-tests/%.c $(C_HEADERS) include/paluring.h $(TARGET)/lib/asan/$(SO).$(VERSION)
+	@mkdir -p $(@D)
+	$(COMPILE) -O1 -fno-omit-frame-pointer -fsanitize=address -c -o $@.o $<
+	$(CC) -o $@ $@.o $(call LINK,$(TARGET)/lib/asan) $(ASAN_PROGRAMS)
 
 valgrind-waits: tools/valgrind/waits.c
 	@mkdir -p $(TARGET)/valgrind
@@ -182,6 +199,8 @@ valgrind-waits: tools/valgrind/waits.c
 
 test-valgrind: ## run the C tests and examples under valgrind; TEST=name for one
 	@$(RUN_TESTS) valgrind
+test-asan: ## run the C tests with AddressSanitizer on both sides; TEST=name for one
+	@$(RUN_TESTS) asan
 test-unmap: ## run the C tests with buffers that are unmapped when they are freed; TEST=name for one
 	@$(RUN_TESTS) unmap
 

@@ -146,6 +146,32 @@ def use_echo(command, folder, environment):
             server.kill()
 
 
+# --- AddressSanitizer ---
+
+
+def asan(counts, target):
+    """Library and programs with AddressSanitizer, leaks included; the runtime is the Rust compiler's."""
+    if runner.run([*runner.MAKE.split(), "--no-print-directory", "asan-runtime"])[0] != 0:
+        return counts.skip("asan", "this Rust toolchain has no AddressSanitizer")
+    fault = runner.make("build-asan")
+    if fault:
+        return counts.fail("asan", fault)
+    options = {"ASAN_OPTIONS": "exitcode=99:detect_leaks=1:allocator_may_return_null=1", "PALURING_TEST_SECONDS": "100"}
+    folder = target / "c-tests/asan"
+
+    def run_one(name, environment):
+        with tempfile.TemporaryDirectory(prefix="asan-", dir=target) as own:
+            environment = {**os.environ, **environment, **options, "TMPDIR": own}
+            runner.program(counts, f"asan: {name}", [str(folder / name)], cwd=own, env=environment, timeout=4 * runner.TIMEOUT)
+
+    def finds(path):
+        status, output = runner.run([str(path)], env={**os.environ, **options})
+        return status == 99 and "Sanitizer" in output
+
+    c_tests(counts, "asan", folder, run_one)
+    misuse(counts, "asan", folder / "misuse", ["use_after_release", "double_release", "leak", "released_in_flight"], finds)
+
+
 # --- freed memory that is none any more ---
 
 
@@ -167,4 +193,4 @@ def unmap(counts, target):
     misuse(counts, "unmap", target / "c-tests/misuse", ["use_after_release", "released_in_flight"], finds)
 
 
-SUITES = {suite.__name__: suite for suite in (valgrind, unmap)}
+SUITES = {suite.__name__: suite for suite in (valgrind, asan, unmap)}
