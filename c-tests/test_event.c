@@ -93,6 +93,24 @@ TEST(prepare_says_don_t_sleep_when_something_is_ready_already) {
   ring_done(ring);
 }
 
+/* The kernel brings twenty or so of what it holds back at once: a sleep after the first of these would be for ever. */
+TEST(prepare_finds_what_is_ready_behind_many_results_that_nobody_wants) {
+  for (int last = 0; last < 2; last++) {
+    paluring_ring *ring = ring_open(PALURING_MODE_OWNER, 0, 0);
+    struct ends ends = open_pipe();
+    atomic_int calls = 0;
+    event_fd_of(ring);
+    for (int i = 0; i <= 200; i++) /* the wanted one is the first or the last */
+      start_only(ring, i == 200 * last ? poll_op(ends.read, count_call, &calls) : with_flags(poll_op(ends.read, NULL, NULL), PALURING_OP_DETACHED));
+    CHECK_EQ(paluring_ring_prepare(ring), 0);
+    put_byte(ends);
+    CHECK_EQ(paluring_ring_prepare(ring), 1);
+    DO(run_until(ring, &calls, 1));
+    close_pipe(ends);
+    ring_done(ring);
+  }
+}
+
 TEST(process_with_a_budget_brings_level_and_edge_triggered_loops_back) {
   static const uint32_t triggers[] = {0, EPOLLET};
   for (size_t i = 0; i < COUNT_OF(triggers); i++) {
@@ -277,6 +295,7 @@ int main(void) {
   RUN(event_fd_is_one_descriptor_that_is_the_same_each_time_and_goes_with_close);
   RUN(the_fd_is_readable_while_there_is_something_to_process_or_reap);
   RUN(prepare_says_don_t_sleep_when_something_is_ready_already);
+  RUN(prepare_finds_what_is_ready_behind_many_results_that_nobody_wants);
   RUN(process_with_a_budget_brings_level_and_edge_triggered_loops_back);
   RUN(a_limit_that_is_due_makes_the_fd_readable);
   RUN(wake_ends_the_sleep_of_an_event_loop);

@@ -10,7 +10,7 @@
 /* ---- bounds ---- */
 
 static void check_flat(uint32_t mode, uint32_t flags) {
-  enum { STARTS = 2000000 };
+  enum { STARTS = 500000 };
   const int64_t starts = is_instrumented() ? STARTS / 100 : STARTS;
   paluring_ring *ring = ring_open(mode, 64, 1024);
   atomic_int calls = 0;

@@ -118,6 +118,25 @@ TEST(a_drivers_call_with_nothing_else_to_return_gives_the_refusal_and_keeps_ever
   })
 }
 
+/* Most of them wait for room in the submission queue, outside of it. */
+TEST(a_refused_submit_drops_no_entry_in_or_behind_the_submission_queue) {
+  enum { MANY = 600 };
+  IN_EACH_MODE({
+    for (size_t i = 0; i < COUNT_OF(refusals); i++) {
+      calls = 0;
+      for (int k = 0; k < MANY; k++) start_only(ring, nop_op(count_call, &calls));
+      CHECK(stats_of(ring).queued > 0);
+      refuse(refusals[i].count, refusals[i].error, false);
+      CHECK_EQ(paluring_ring_submit(ring), refusals[i].status);
+      refuse(0, 0, false);
+      CHECK_EQ(calls, 0);
+      CHECK_EQ(stats_of(ring).queued + stats_of(ring).waiting, MANY);
+      CHECK_EQ(paluring_ring_drain(ring, LONG_ENOUGH), 0);
+      CHECK_EQ(calls, MANY);
+    }
+  })
+}
+
 TEST(what_the_kernel_took_is_told_and_not_submitted_again_though_an_error_is_reported) {
   static const int errors[] = {EINTR, EAGAIN, EBUSY, ENOMEM, EBADFD};
   IN_EACH_MODE({
@@ -224,6 +243,7 @@ TEST(a_close_without_limit_ends_though_the_kernel_refuses_for_ever) {
 
 int main(void) {
   RUN(a_drivers_call_with_nothing_else_to_return_gives_the_refusal_and_keeps_every_entry);
+  RUN(a_refused_submit_drops_no_entry_in_or_behind_the_submission_queue);
   RUN(what_the_kernel_took_is_told_and_not_submitted_again_though_an_error_is_reported);
   RUN(a_run_delivers_what_is_there_before_it_tells_of_a_refusal);
   RUN(a_signal_ends_a_wait_without_an_error_whatever_was_to_be_submitted);
