@@ -94,14 +94,14 @@ TEST(prepare_says_don_t_sleep_when_something_is_ready_already) {
 }
 
 /* The kernel brings twenty or so of what it holds back at once: a sleep after the first of these would be for ever. */
-TEST(prepare_finds_what_is_ready_behind_many_results_that_nobody_wants) {
+TEST(prepare_finds_what_is_ready_behind_many_results_that_are_kept) {
   for (int last = 0; last < 2; last++) {
     paluring_ring *ring = ring_open(PALURING_MODE_OWNER, 0, 0);
     struct ends ends = open_pipe();
     atomic_int calls = 0;
     event_fd_of(ring);
     for (int i = 0; i <= 200; i++) /* the wanted one is the first or the last */
-      start_only(ring, i == 200 * last ? poll_op(ends.read, count_call, &calls) : with_flags(poll_op(ends.read, NULL, NULL), PALURING_OP_DETACHED));
+      start_op(ring, poll_op(ends.read, i == 200 * last ? count_call : NULL, &calls));
     CHECK_EQ(paluring_ring_prepare(ring), 0);
     put_byte(ends);
     CHECK_EQ(paluring_ring_prepare(ring), 1);
@@ -295,7 +295,7 @@ int main(void) {
   RUN(event_fd_is_one_descriptor_that_is_the_same_each_time_and_goes_with_close);
   RUN(the_fd_is_readable_while_there_is_something_to_process_or_reap);
   RUN(prepare_says_don_t_sleep_when_something_is_ready_already);
-  RUN(prepare_finds_what_is_ready_behind_many_results_that_nobody_wants);
+  RUN(prepare_finds_what_is_ready_behind_many_results_that_are_kept);
   RUN(process_with_a_budget_brings_level_and_edge_triggered_loops_back);
   RUN(a_limit_that_is_due_makes_the_fd_readable);
   RUN(wake_ends_the_sleep_of_an_event_loop);
