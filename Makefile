@@ -112,6 +112,12 @@ $(TARGET)/c-tests/%: c-tests/%.c $(C_HEADERS) include/paluring.h $(LIB)/$(SO).$(
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< $(call LINK,$(LIB))
 
+# --- mutations: what the tests notice ---
+
+.PHONY: test-mutations
+test-mutations: ## break the library on purpose in a copy, and see that tests fail; some minutes; MUTATION=name for some
+	$(PYTHON) tools/mutate --target $(TARGET) $(MUTATION)
+
 # --- faults: preloaded libraries that have calls fail, and programs to run under them ---
 
 FAULT_LIBRARIES := $(patsubst c-tests/faults/%.c,$(TARGET)/faults/%.so,$(wildcard c-tests/faults/shim*.c))

@@ -4,7 +4,7 @@
  */
 #include "raw.h"
 
-enum { THREADS = 4, ROUNDS = 60 };
+enum { THREADS = 4, ROUNDS = 40 };
 
 static struct late {
   paluring_ring *ring;

@@ -28,7 +28,7 @@ static void check_flat(uint32_t mode, uint32_t flags) {
     else if (flags & PALURING_OP_DETACHED) CHECK_EQ(paluring_ring_drain(ring, LONG_ENOUGH), 0);
     else CHECK(paluring_ring_run(ring, 1, LONG_ENOUGH) >= 1);
   }
-  CHECK(resident_kib() - before < 512);
+  CHECK(resident_kib() - before < 512 || is_instrumented());
   CHECK_EQ(stats_of(ring).high_in_flight, 1024);
   CHECK_EQ(stats_of(ring).total_again, refused);
   CHECK_EQ(stats_of(ring).total_started, started);

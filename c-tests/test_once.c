@@ -167,10 +167,53 @@ TEST(what_a_thousand_waiting_entries_point_to_stays_as_it_was_at_their_start) {
   }
 }
 
+/* ---- the slot of a running callback ---- */
+
+static struct {
+  paluring_ring *ring;
+  atomic_int asked, answered, calls;
+  int32_t elsewhere, here, then;
+} held;
+
+static void *start_elsewhere(void *argument) {
+  paluring_op op = with_flags(nop_op(NULL, NULL), PALURING_OP_DETACHED);
+  if (!await_count((atomic_int *)argument, 1)) return NULL;
+  held.elsewhere = paluring_io_start(held.ring, &op, NULL);
+  atomic_store(&held.answered, 1);
+  return NULL;
+}
+
+static void start_here(uintptr_t user_data, paluring_completion *completion) {
+  paluring_op op = nop_op(count_call, (void *)user_data);
+  (void)completion;
+  atomic_store(&held.asked, 1);
+  if (!await_count(&held.answered, 1)) return;
+  held.here = paluring_io_start(held.ring, &op, NULL);
+  held.then = paluring_io_start(held.ring, &op, NULL);
+}
+
+TEST(the_slot_of_a_running_callback_is_its_own_and_no_other_threads) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
+    ROW(HOST_MODE_NAMES[mode]);
+    memset(&held, 0, sizeof held);
+    held.ring = ring_open(HOST_MODES[mode], 8, 1);
+    pthread_t thread = start_thread(start_elsewhere, &held.asked);
+    start_only(held.ring, nop_op(start_here, &held.calls));
+    CHECK_EQ(paluring_ring_drain(held.ring, LONG_ENOUGH), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(held.elsewhere, -EAGAIN);
+    CHECK_EQ(held.here, 0);
+    CHECK_EQ(held.then, -EAGAIN);
+    CHECK_EQ(held.calls, 1);
+    ring_done(held.ring);
+  }
+}
+
 int main(void) {
   RUN(of_bad_entries_among_good_ones_each_has_its_one_completion_and_stops_no_other);
   RUN(cancel_then_wait_with_and_without_a_limit_gives_the_one_completion);
   RUN(cancelled_disk_reads_give_their_true_results);
   RUN(what_a_thousand_waiting_entries_point_to_stays_as_it_was_at_their_start);
+  RUN(the_slot_of_a_running_callback_is_its_own_and_no_other_threads);
   return harness_end();
 }

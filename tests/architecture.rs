@@ -76,6 +76,30 @@ fn each_source_file_names_its_license() {
     }));
 }
 
+#[test]
+fn each_hazard_is_guarded_by_a_test_that_is_run() {
+    let text = read(&root().join("docs/safety.md"));
+    let named: Vec<(&str, &str)> = text.split('`').filter_map(|word| word.split_once(".c:")).collect();
+    assert!(named.len() > 100, "the tests were not found");
+    each(named.into_iter().filter_map(|(file, test)| {
+        let source = fs::read_to_string(root().join(format!("c-tests/{file}.c"))).unwrap_or_default();
+        let runs = source.contains(&format!("RUN({test})"));
+        (!runs).then(|| format!("docs/safety.md: c-tests/{file}.c runs no test {test}"))
+    }));
+}
+
+#[test]
+fn each_mutation_is_told_of() {
+    let (tool, text) = (read(&root().join("tools/mutate")), read(&root().join("docs/safety.md")));
+    let lines: Vec<&str> = tool.lines().collect();
+    let after = lines.windows(2).filter(|pair| pair[0].trim() == "Mutation(").map(|pair| pair[1]);
+    let names: Vec<&str> = after.filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(names.len() > 20, "the mutations were not found");
+    each(names.into_iter().filter_map(|name| {
+        (!text.contains(&format!("| {name} |"))).then(|| format!("docs/safety.md has no line for the mutation: {name}"))
+    }));
+}
+
 /// An exported function: its comment, its parameters, and whether it returns something.
 struct Export {
     place: String,

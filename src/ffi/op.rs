@@ -39,6 +39,7 @@ pub struct paluring_op {
 }
 
 /// Enter the kernel at once instead of at the next submit, wait or run; on another thread than the driver's: wake it.
+/// Descriptors are looked up when the entry enters the kernel: until then, don't close them.
 pub const PALURING_OP_SUBMIT: u32 = 1;
 /// Start it on a worker thread of the kernel without trying it inline first (IOSQE_ASYNC).
 pub const PALURING_OP_ASYNC: u32 = 2;
