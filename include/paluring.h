@@ -294,6 +294,7 @@ paluring_buf *paluring_completion_take(paluring_completion *completion);
 /**
  * Enter the kernel at once instead of at the next submit, wait or run; on another thread than the
  * driver's: wake it.
+ * Descriptors are looked up when the entry enters the kernel: until then, don't close them.
  */
 #define PALURING_OP_SUBMIT 1
 /** Start it on a worker thread of the kernel without trying it inline first (IOSQE_ASYNC). */
@@ -1083,7 +1084,9 @@ struct paluring_stats {
   uint64_t total_started;
   /** I/Os that ended: delivered, discarded or orphaned. */
   uint64_t total_finished;
-  /** I/Os that completed with -ECANCELED, or -ETIME for their timeout_ns; not delivered ones too. */
+  /**
+   * I/Os that completed with -ECANCELED, or -ETIME for their timeout_ns; not delivered ones too.
+   */
   uint64_t total_cancelled;
   /** I/Os dropped. */
   uint64_t total_dropped;

@@ -2,7 +2,6 @@
 //! BACKGROUND rings: a thread of the library's own is the owner, and drives until the ring is closed. Other threads wait for
 //! what it brings as the waiters of a SHARED ring do, and never take the driver's role.
 
-use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
 use super::open::Mode;
@@ -11,7 +10,7 @@ use super::session::Session;
 use super::state::{Phase, State};
 use super::wait::Limit;
 use super::{Result, Status};
-use crate::sys::thread::{Thread, ThreadBody, set_affinity};
+use crate::sys::thread::{Thread, set_affinity};
 use crate::sys::{Backend, os};
 
 /// What other threads and the driver's tell each other.
@@ -32,13 +31,15 @@ impl<B: Backend> Ring<B> {
     }
 
     /// Make the thread, and wait until it drives. `body` gets `ring`, and calls `begin_background` first.
-    pub(crate) fn spawn_background(&self, body: ThreadBody, ring: *mut c_void) -> Result<()> {
+    /// # Safety
+    /// `body` is the address of a thread's function, and drives the ring that it is given.
+    pub(crate) unsafe fn spawn_background(&self, body: usize, ring: usize) -> Result<()> {
         if !self.is_background() {
             return Ok(());
         }
         let me = os::thread_id();
-        // SAFETY: the ring is freed after the thread has been joined, or by the thread at its end.
-        let thread = unsafe { Thread::spawn(c"paluring", body, ring) }?;
+        // SAFETY: the caller's duty; the ring is freed after the thread has been joined, or by the thread at its end.
+        let thread = unsafe { Thread::spawn(body, ring) }?;
         self.lock(me).background.thread = Some(thread);
         self.await_state(me, |state| state.phase != Phase::Unbound || state.background.failure.is_some());
         let failure = self.lock(me).background.failure;

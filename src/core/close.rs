@@ -59,6 +59,14 @@ impl Closing {
         }
     }
 
+    /// Nanoseconds left; `None` = no limit. What the kernel has lost never comes.
+    fn time_left(&mut self, lost: bool) -> Option<u64> {
+        if lost && matches!(self.limit, Limit::Never) {
+            self.limit = Limit::Within(LOST_WAIT_NS);
+        }
+        self.limit.left()
+    }
+
     /// An enter that brought something is no try in vain.
     fn note(&mut self, unfinished: u64) {
         if unfinished < self.unfinished {
@@ -186,11 +194,7 @@ impl<B: Backend> Ring<B> {
             }
         }
         let lost = self.lock(me).lost;
-        if lost && matches!(closing.limit, Limit::Never) {
-            // What the kernel has lost never comes.
-            closing.limit = Limit::Within(LOST_WAIT_NS);
-        }
-        let left = closing.limit.left();
+        let left = closing.time_left(lost);
         // The second enter brings what the cancels of the first have completed, the kernel's share of it at a time.
         if !closing.drives || left == Some(0) && closing.tried >= 2 {
             self.lock(me).orphan_all(closing);

@@ -89,9 +89,6 @@ impl<B: Backend> Ring<B> {
                 end = Some(Woken::Enough);
             }
             self.tell_waiters();
-            if state.missed {
-                state.watch_cancelled();
-            }
             end = end.or_else(|| self.interruption(&state));
             let timeout = if end.is_none() { state.time_left(limit) } else { None };
             if timeout == Some(0) {
@@ -120,9 +117,7 @@ impl<B: Backend> Ring<B> {
             let entered = B::enter(gate, Enter { submit, wait, flush, timeout });
             self.awake();
             last = Last::of(submit, wait, timeout.is_some(), entered);
-            if entered.is_ok() {
-                tries = 0;
-            }
+            tries = if entered.is_ok() { 0 } else { tries };
         }
     }
 
@@ -255,7 +250,10 @@ impl<B: Backend> State<B> {
 
     /// How long to sleep: until the limit or the nearest deadline; 0 only at the limit.
     #[inline]
-    fn time_left(&self, limit: &mut Limit) -> Option<u64> {
+    fn time_left(&mut self, limit: &mut Limit) -> Option<u64> {
+        if self.missed {
+            self.watch_cancelled();
+        }
         let left = limit.left();
         match self.deadlines.nearest() {
             Some(at) if left != Some(0) => {

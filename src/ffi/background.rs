@@ -11,7 +11,9 @@ use crate::core::{KernelRing, Status};
 
 /// Have the ring's thread made, if it is to have one. A ring that fails here is the caller's to free.
 pub(super) fn start(ring: &KernelRing) -> Result<(), Status> {
-    ring.spawn_background(drive, (&raw const *ring).cast_mut().cast())
+    let body: extern "C" fn(*mut c_void) -> *mut c_void = drive;
+    // SAFETY: `drive` is such a function, and is given the ring.
+    unsafe { ring.spawn_background(body as usize, (&raw const *ring).expose_provenance()) }
 }
 
 extern "C" fn drive(ring: *mut c_void) -> *mut c_void {

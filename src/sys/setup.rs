@@ -28,16 +28,8 @@ const REGISTER_PROBE: u32 = 8;
 const PATIENCE_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
 pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
-    let mut flags = SUBMIT_ALL | NO_SQARRAY;
     let mut info = Info::default();
-    if setup.single_issuer {
-        flags |= SINGLE_ISSUER | R_DISABLED;
-        if tells_at_once() {
-            flags |= DEFER_TASKRUN | TASKRUN_FLAG;
-        } else {
-            info.fallbacks |= fallback::SETUP;
-        }
-    }
+    let mut flags = best_flags(setup, &mut info);
     let mut cq_entries = setup.cq_entries;
     let mut steps = STEPS.iter();
     let mut waits = PATIENCE_MS.iter();
@@ -69,6 +61,19 @@ pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
         return Err(Errno(libc::ENOSYS));
     }
     Ok((ring, info))
+}
+
+fn best_flags(setup: &Setup, info: &mut Info) -> u32 {
+    const DEFERRED: u32 = DEFER_TASKRUN | TASKRUN_FLAG;
+    let owned = SUBMIT_ALL | NO_SQARRAY | SINGLE_ISSUER | R_DISABLED;
+    if !setup.single_issuer {
+        return SUBMIT_ALL | NO_SQARRAY;
+    }
+    if tells_at_once() {
+        return owned | DEFERRED;
+    }
+    info.fallbacks |= fallback::SETUP;
+    owned
 }
 
 fn build(entries: u32, cq_entries: u32, flags: u32) -> SysResult<IoUring> {

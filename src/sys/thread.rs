@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A thread of the library's own. Not std's, whose making may end the process when memory is out.
 
-use std::ffi::{CStr, c_void};
-
 use super::os::check;
 use super::{Errno, SysResult};
-
-/// What a thread runs, given an argument.
-pub(crate) type ThreadBody = extern "C" fn(*mut c_void) -> *mut c_void;
 
 #[derive(Debug)]
 pub(crate) struct Thread(libc::pthread_t);
@@ -15,21 +10,26 @@ pub(crate) struct Thread(libc::pthread_t);
 impl Thread {
     /// Signals are blocked in it: the host's handlers run on the host's threads.
     /// # Safety
-    /// `argument` is what `body` takes, for as long as the thread runs.
-    pub(crate) unsafe fn spawn(name: &CStr, body: ThreadBody, argument: *mut c_void) -> SysResult<Self> {
-        // SAFETY: plain data for the calls below, which initialise what they read.
+    /// `body` is the address of a function as pthread_create(3) takes it, and `argument` what that takes, for as long as the
+    /// thread runs.
+    pub(crate) unsafe fn spawn(body: usize, argument: usize) -> SysResult<Self> {
+        let argument = std::ptr::with_exposed_provenance_mut(argument);
+        // SAFETY: plain data for the calls below, which initialise what they read; body is the caller's duty.
         unsafe {
             let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
             let mut thread = std::mem::zeroed();
             libc::sigfillset(&raw mut all);
             // The new thread inherits the mask.
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+            // Its type is pthread_create's to say: functions of C's kind are named in src/ffi alone.
+            #[allow(clippy::missing_transmute_annotations)]
+            let body = std::mem::transmute(body);
             let failed = libc::pthread_create(&raw mut thread, std::ptr::null(), body, argument);
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
             if failed != 0 {
                 return Err(Errno(failed));
             }
-            libc::pthread_setname_np(thread, name.as_ptr());
+            libc::pthread_setname_np(thread, c"paluring".as_ptr());
             Ok(Self(thread))
         }
     }
