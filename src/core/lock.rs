@@ -32,6 +32,8 @@ pub(super) struct OwnerLock<T> {
     bias: AtomicUsize,
     inside: AtomicBool,
     mutex: Mutex<Quiet>,
+    /// The mutex's own guard, while it is held: `Guard` goes in two registers without it.
+    held: UnsafeCell<Option<MutexGuard<'static, Quiet>>>,
     barrier: Barrier,
     value: UnsafeCell<T>,
 }
@@ -58,6 +60,7 @@ impl<T> OwnerLock<T> {
             bias: AtomicUsize::new(0),
             inside: AtomicBool::new(false),
             mutex: Mutex::new(Quiet { rounds: 0, needed: QUIET_LEAST, last: 0 }),
+            held: UnsafeCell::new(None),
             barrier,
             value: UnsafeCell::new(value),
         }
@@ -72,7 +75,7 @@ impl<T> OwnerLock<T> {
             // There is a bias only where the barrier is expedited: see `grant`.
             compiler_fence(Ordering::SeqCst);
             if self.bias.load(Ordering::Relaxed) == me {
-                return Guard { lock: self, held: None };
+                return Guard { lock: self, biased: true };
             }
             self.inside.store(false, Ordering::Release);
         }
@@ -97,7 +100,11 @@ impl<T> OwnerLock<T> {
             }
             quiet.needed = (quiet.needed * 2).min(QUIET_MOST);
         }
-        Guard { lock: self, held: Some(quiet) }
+        // SAFETY: the mutex is held; the guard goes before `self`, which the returned one borrows.
+        unsafe {
+            *self.held.get() = Some(std::mem::transmute::<MutexGuard<'_, Quiet>, MutexGuard<'static, Quiet>>(quiet))
+        };
+        Guard { lock: self, biased: false }
     }
 
     #[cfg(test)]
@@ -113,14 +120,15 @@ impl<T> OwnerLock<T> {
     /// The owner drives: after enough quiet rounds, hand it the bias.
     #[inline(always)]
     pub(super) fn settle(guard: &mut Guard<'_, T>, me: usize) {
-        if guard.held.is_some() {
+        if !guard.biased {
             Self::settle_slowly(guard, me);
         }
     }
 
     #[cold]
     fn settle_slowly(guard: &mut Guard<'_, T>, me: usize) {
-        let Some(quiet) = &mut guard.held else { return };
+        // SAFETY: the mutex is held.
+        let Some(quiet) = (unsafe { (*guard.lock.held.get()).as_mut() }) else { return };
         quiet.rounds += 1;
         if quiet.rounds >= quiet.needed && guard.lock.barrier.is_expedited() {
             quiet.rounds = 0;
@@ -130,7 +138,7 @@ impl<T> OwnerLock<T> {
 
     /// The owner binds the ring: it has the bias from here on.
     pub(super) fn grant(guard: &mut Guard<'_, T>, me: usize) {
-        if guard.held.is_some() && guard.lock.barrier.is_expedited() {
+        if !guard.biased && guard.lock.barrier.is_expedited() {
             guard.lock.bias.store(me, Ordering::Relaxed);
         }
     }
@@ -138,15 +146,17 @@ impl<T> OwnerLock<T> {
 
 pub(super) struct Guard<'a, T> {
     lock: &'a OwnerLock<T>,
-    /// `None`: the bias let the owner in.
-    held: Option<MutexGuard<'a, Quiet>>,
+    biased: bool,
 }
 
 impl<T> Drop for Guard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.held.is_none() {
+        if self.biased {
             self.lock.inside.store(false, Ordering::Release);
+        } else {
+            // SAFETY: this guard holds the mutex. The place is empty again before it is given back.
+            drop(unsafe { (*self.lock.held.get()).take() });
         }
     }
 }
