@@ -18,7 +18,7 @@ static struct {
   bool lasting;
 } *memory;
 
-static _Thread_local bool watched;
+static atomic_bool watched; /* on all threads: a BACKGROUND ring has one of its own */
 
 static bool runs_out(void) {
   if (!watched) return false;
@@ -79,7 +79,9 @@ static paluring_ring *open_one(uint32_t entries) {
   options.mode = mode;
   options.entries = entries;
   options.max_in_flight = 64;
-  EXPECT(went_well(paluring_ring_open(&options, &ring)) == (ring != NULL));
+  int32_t status = paluring_ring_open(&options, &ring);
+  bool no_thread = mode == PALURING_MODE_BACKGROUND && status == -EAGAIN; /* as pthread_create says */
+  EXPECT((no_thread ? false : went_well(status)) == (ring != NULL));
   return ring;
 }
 
@@ -277,6 +279,39 @@ static void leave(void) {
   for (int i = 0; i < next_io; i++) EXPECT_EQ(completed[i], accepted[i]);
 }
 
+/* ---- a ring with a thread of its own ---- */
+
+static atomic_int told;
+
+static void tell(uintptr_t user_data, paluring_completion *completion) {
+  (void)user_data, (void)completion;
+  told++;
+}
+
+static void tell_post(uintptr_t user_data) {
+  (void)user_data;
+  told++;
+}
+
+static void rest(void) {
+  paluring_completion out[2];
+  paluring_io io = 0;
+  int due = 0;
+  unsigned long mask = 1;
+  paluring_ring *ring = open_one(4);
+  if (!ring) return;
+  paluring_op op = nop_op(tell, NULL), kept = timeout_op(MS, NULL, NULL), queued = with_flags(nop_op(NULL, NULL), PALURING_OP_QUEUE);
+  for (int i = 0; i < 20; i++) due += went_well(paluring_io_start(ring, &op, NULL));
+  due += went_well(paluring_ring_post(ring, tell_post, 0));
+  went_well(paluring_ring_set_worker_limits(ring, 1, 1));
+  went_well(paluring_ring_set_worker_affinity(ring, &mask, sizeof mask));
+  if (went_well(paluring_io_start(ring, &kept, &io))) went_well(paluring_io_wait(ring, io, LONG_ENOUGH, out));
+  if (went_well(paluring_io_start(ring, &queued, NULL))) went_well(paluring_ring_reap(ring, 1, LONG_ENOUGH, out, 2));
+  went_well(paluring_ring_drain(ring, LONG_ENOUGH));
+  close_one(ring, FOREVER);
+  EXPECT_EQ(told, due);
+}
+
 /* ---- the tries ---- */
 
 static void try_it(void *body) {
@@ -294,17 +329,17 @@ static void try_it(void *body) {
   EXPECT_EQ(count_fds(), fds);
 }
 
-static void without_each_allocation(void (*body)(void)) {
+static void without_each_allocation(void (*body)(void), const uint32_t *modes, size_t count) {
   char row[64];
   if (is_instrumented()) SKIP("it has an allocator of its own");
   memory = mmap(NULL, sizeof *memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(memory != MAP_FAILED);
-  for (size_t i = 0; i < 2 * COUNT_OF(HOST_MODES); i++) {
-    mode = HOST_MODES[i / 2];
+  for (size_t i = 0; i < 2 * count; i++) {
+    mode = modes[i / 2];
     memory->lasting = i % 2;
     long at = 0;
     do {
-      snprintf(row, sizeof row, "%s, %s allocation %ld", HOST_MODE_NAMES[i / 2], i % 2 ? "from" : "at", ++at);
+      snprintf(row, sizeof row, "mode %u, %s allocation %ld", mode, i % 2 ? "from" : "at", ++at);
       ROW(row);
       memory->calls = memory->failed = 0;
       memory->at = at;
@@ -315,15 +350,20 @@ static void without_each_allocation(void (*body)(void)) {
   munmap(memory, sizeof *memory);
 }
 
-TEST(rings_open_live_and_close_without_any_of_their_allocations) { without_each_allocation(live); }
-TEST(buffers_are_made_or_not_without_any_of_their_allocations) { without_each_allocation(buffers); }
-TEST(ios_of_all_kinds_complete_once_without_any_of_their_allocations) { without_each_allocation(starts); }
-TEST(an_exited_owners_ios_are_orphaned_without_any_of_their_allocations) { without_each_allocation(leave); }
+TEST(rings_open_live_and_close_without_any_of_their_allocations) { without_each_allocation(live, HOST_MODES, 2); }
+TEST(buffers_are_made_or_not_without_any_of_their_allocations) { without_each_allocation(buffers, HOST_MODES, 1); }
+TEST(ios_of_all_kinds_complete_once_without_any_of_their_allocations) { without_each_allocation(starts, HOST_MODES, 2); }
+TEST(an_exited_owners_ios_are_orphaned_without_any_of_their_allocations) { without_each_allocation(leave, HOST_MODES, 2); }
+TEST(a_background_ring_tells_of_each_io_and_post_without_any_of_its_allocations) {
+  static const uint32_t background = PALURING_MODE_BACKGROUND;
+  without_each_allocation(rest, &background, 1);
+}
 
 int main(void) {
   RUN(rings_open_live_and_close_without_any_of_their_allocations);
   RUN(buffers_are_made_or_not_without_any_of_their_allocations);
   RUN(ios_of_all_kinds_complete_once_without_any_of_their_allocations);
   RUN(an_exited_owners_ios_are_orphaned_without_any_of_their_allocations);
+  RUN(a_background_ring_tells_of_each_io_and_post_without_any_of_its_allocations);
   return harness_end();
 }

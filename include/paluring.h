@@ -799,7 +799,8 @@ void paluring_ring_options_init(paluring_ring_options *options, size_t size);
  * @param options   borrowed; NULL = defaults
  * @param out_ring  set to NULL on failure; one reference, yours to release
  * @return 0, or -EINVAL, -E2BIG (options of a newer version with something set), -EOPNOTSUPP (an
- *   option that this release lacks), -ENOMEM, -EMFILE, -ENOSYS or -EPERM (see
+ *   option that this release lacks), -ENOMEM, -EMFILE, -EAGAIN (no thread for
+ *   PALURING_MODE_BACKGROUND, or no key left for threads), -ENOSYS or -EPERM (see
  *   paluring_ring_unavailable_reason)
  * Ownership: gives one reference
  * Threads: any

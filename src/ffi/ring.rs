@@ -87,7 +87,7 @@ pub unsafe extern "C" fn paluring_ring_options_init(options: *mut paluring_ring_
 /// Open a ring.
 /// @param options   borrowed; NULL = defaults
 /// @param out_ring  set to NULL on failure; one reference, yours to release
-/// @return 0, or -EINVAL, -E2BIG (options of a newer version with something set), -EOPNOTSUPP (an option that this release lacks), -ENOMEM, -EMFILE, -ENOSYS or -EPERM (see paluring_ring_unavailable_reason)
+/// @return 0, or -EINVAL, -E2BIG (options of a newer version with something set), -EOPNOTSUPP (an option that this release lacks), -ENOMEM, -EMFILE, -EAGAIN (no thread for PALURING_MODE_BACKGROUND, or no key left for threads), -ENOSYS or -EPERM (see paluring_ring_unavailable_reason)
 /// Ownership: gives one reference   Threads: any   Blocks: never; up to 100 ms while the kernel frees an earlier ring's memory   Since: 0.1
 /// See: io_uring_setup(2)
 #[unsafe(no_mangle)]
