@@ -23,6 +23,7 @@ impl Host<'_> {
             }
             Step::Chain(count, links) => self.start_chain(count, links),
             Step::OnRoom(then) => self.set_room(then),
+            Step::Post(then) => self.post(then),
             Step::Ready => self.ready(),
             Step::Poll(pick, then) => self.on(pick, One::is_kept, |host, io| host.poll(io, then)),
             Step::Cancel(pick) => self.on(pick, One::is_live, Self::cancel),

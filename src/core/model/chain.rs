@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Chains, and being told of room.
+//! Chains: started, and what their members may be told.
 
 use std::num::NonZeroUsize;
 
@@ -10,19 +10,6 @@ use crate::core::op::Template;
 use crate::core::start::{Extras, Start};
 use crate::core::table::To;
 use crate::core::{BufRef, Status, copied};
-
-/// What the host wants done when room returns.
-#[derive(Default)]
-pub(super) struct Room {
-    pub(super) then: Option<Then>,
-    /// A start has failed for want of room, and nothing was told since.
-    pub(super) wanted: bool,
-}
-
-const ROOM: usize = 3;
-
-/// I/Os of a sequence after which being told of room starts no more.
-const ENOUGH: usize = 200;
 
 impl Host<'_> {
     pub(super) fn start_chain(&mut self, count: u8, links: Links) {
@@ -109,33 +96,6 @@ impl Host<'_> {
         if self.ios[chain.start..io].iter().any(ahead) {
             self.wrong(format!("{one:?} is told of before one in front of it"));
         }
-    }
-
-    pub(super) fn set_room(&mut self, then: Option<Then>) {
-        let room = then.and_then(|_| Some((NonZeroUsize::new(ROOM)?, ROOM)));
-        match self.ring.on_room(room) {
-            Ok(()) => self.room.then = then,
-            Err(Status::CLOSED) if self.closing => {}
-            Err(status) => self.wrong(format!("on_room says {status:?}")),
-        }
-    }
-
-    /// The driver tells of room.
-    pub(super) fn on_room(&mut self, function: usize, user_data: usize) {
-        let Some(then) = self.room.then.filter(|_| function == ROOM && user_data == ROOM) else {
-            return self.wrong("a function is called that nobody left");
-        };
-        if !std::mem::take(&mut self.room.wanted) {
-            self.wrong("room is told of, and nobody wanted any");
-        }
-        if self.closing || self.ios.len() > ENOUGH {
-            return;
-        }
-        let started = self.start(&Asked::plain(What::Nop), None);
-        if started == Err(Status::EAGAIN) {
-            self.wrong("room is told of, and there is none");
-        }
-        self.react(then, None);
     }
 }
 

@@ -88,7 +88,7 @@ impl<'r> Host<'r> {
                     session.out.end();
                 }
                 Next::Deliver(Delivery::Ready(ready)) => self.on_ready(ready),
-                Next::Deliver(Delivery::Call(function, user_data)) => self.on_room(function.get(), user_data),
+                Next::Deliver(Delivery::Call(function, user_data)) => self.on_call(function.get(), user_data),
                 Next::End(result) => return result,
             }
             if self.ring.is_locked() {

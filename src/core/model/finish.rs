@@ -66,6 +66,7 @@ impl Host<'_> {
             if self.room.then.is_some() && self.room.wanted {
                 self.wrong("room has returned, and nobody was told");
             }
+            self.check_posts();
             self.take_the_rest();
         }
     }
@@ -113,6 +114,7 @@ impl Host<'_> {
     }
 
     fn check_end(&mut self) {
+        self.check_posts();
         let owed: Vec<String> = self.ios.iter().filter(|one| one.is_owed()).map(|one| format!("{one:?}")).collect();
         if !owed.is_empty() {
             self.wrong(format!("never told of {owed:?}"));

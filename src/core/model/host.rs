@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use super::bufs::{Bufs, LEN};
-use super::chain::Room;
+use super::function::{Posts, Room};
 use super::io::{Moment, One};
 use super::step::{Asked, Case, Then, What};
 use crate::core::op::{Form, Template};
@@ -41,6 +41,7 @@ pub(super) struct Host<'r> {
     pub(super) drops: u64,
     pub(super) callbacks: i32,
     pub(super) room: Room,
+    pub(super) calls: Posts,
 }
 
 impl<'r> Host<'r> {
@@ -59,6 +60,7 @@ impl<'r> Host<'r> {
             drops: 0,
             callbacks: 0,
             room: Room::default(),
+            calls: Posts::default(),
         }
     }
 

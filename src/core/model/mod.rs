@@ -20,6 +20,7 @@ mod chain;
 mod check;
 mod drive;
 mod finish;
+mod function;
 mod host;
 mod io;
 mod regressions;

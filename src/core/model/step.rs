@@ -106,6 +106,7 @@ pub(super) enum Step {
     Chain(u8, Links),
     /// Have this done when room returns.
     OnRoom(Option<Then>),
+    Post(Then),
     /// The kernel does something.
     Work(u8, Outcome),
     Submit,
@@ -271,11 +272,12 @@ fn outcome(byte: u8) -> Outcome {
 type Make = fn([u8; 5]) -> Step;
 
 /// How often, and from which bytes.
-const STEPS: [(u32, Make); 31] = [
+const STEPS: [(u32, Make); 32] = [
     (26, |b| Step::Start(Asked::from(b))),
     (4, |b| Step::Burst(b[4] % 7 + 2, Asked::from([b[0], b[1], b[2], b[3], 0]))),
     (8, chain),
     (1, |b| Step::OnRoom(if b[0] % 4 == 0 { None } else { Some(Then::from(b[1], b[2])) })),
+    (2, |b| Step::Post(Then::from(b[0], b[1]))),
     (18, |b| Step::Work(b[0], outcome(b[1]))),
     (4, |_| Step::Submit),
     (6, |b| Step::Process(u32::from(b[0] % 4))),
