@@ -160,7 +160,7 @@ TEST(process_ends_though_completions_keep_coming) {
 
 TEST(process_submits_what_its_callbacks_started) {
   static struct chain chain;
-  struct ends ends = open_pipe();
+  struct ends ends = open_socket();
   chain = (struct chain){.ring = ring_open(PALURING_MODE_OWNER, 0, 0), .left = 1};
   paluring_buf *buf = new_buf(1);
   paluring_op_write(&chain.op, ends.write, buf, 0, 1, UINT64_MAX);

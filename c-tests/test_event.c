@@ -47,7 +47,7 @@ TEST(the_fd_is_readable_while_there_is_something_to_process_or_reap) {
   for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
     ROW(HOST_MODE_NAMES[mode]);
     paluring_ring *ring = ring_open(HOST_MODES[mode], 0, 0);
-    struct ends ends = open_pipe();
+    struct ends ends = open_socket();
     paluring_buf *buf = new_buf(1);
     int fd = event_fd_of(ring);
     for (int queue = 0; queue < 2; queue++) {

@@ -154,7 +154,7 @@ TEST(op_struct_and_path_may_go_as_soon_as_start_returns) {
 
 TEST(submit_flag_enters_at_once_and_async_gives_the_same_result) {
   paluring_ring *ring = ring_open(PALURING_MODE_OWNER, 0, 0);
-  struct ends ends = open_pipe();
+  struct ends ends = open_socket();
   paluring_buf *buf = new_buf(1);
   paluring_op op;
   CHECK_EQ(paluring_ring_submit(ring), 0); /* binds it: a start can't */
@@ -320,17 +320,18 @@ TEST(a_second_start_from_a_terminal_callback_of_a_full_ring_is_refused) {
 /* ---- generations ---- */
 
 TEST(a_reused_slot_never_gives_an_old_handle_again) {
-  enum { ROUNDS = 1000000, OLD = 16 };
+  enum { OLD = 16 };
+  const int rounds = tries(1000000) / OLD * OLD;
   paluring_ring *ring = ring_open(PALURING_MODE_OWNER, 8, 1);
   paluring_io old[OLD] = {0}, last = 0;
   paluring_op op = nop_op(NULL, (void *)9);
   paluring_completion completion;
-  for (int i = 0; i < ROUNDS; i++) {
+  for (int i = 0; i < rounds; i++) {
     paluring_io io = 0;
     CHECK(paluring_io_start(ring, &op, &io) == 0 && io != 0 && io != last);
-    if (i % (ROUNDS / OLD) == 0) {
-      old[i / (ROUNDS / OLD)] = io;
-      for (int k = 0; k < i / (ROUNDS / OLD); k++) {
+    if (i % (rounds / OLD) == 0) {
+      old[i / (rounds / OLD)] = io;
+      for (int k = 0; k < i / (rounds / OLD); k++) {
         uintptr_t user_data = 5;
         CHECK(old[k] != io);
         CHECK_EQ(paluring_io_poll(ring, old[k], NULL, 0, &completion), PALURING_ERR_STALE);

@@ -4,7 +4,8 @@
  */
 #include "raw.h"
 
-enum { THREADS = 4, ROUNDS = 40 };
+enum { THREADS = 4 };
+#define ROUNDS tries(40)
 
 static struct late {
   paluring_ring *ring;

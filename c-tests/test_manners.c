@@ -11,7 +11,7 @@
 
 static void check_flat(uint32_t mode, uint32_t flags) {
   enum { STARTS = 500000 };
-  const int64_t starts = is_instrumented() ? STARTS / 100 : STARTS;
+  const int64_t starts = is_instrumented() ? STARTS / 100 : tries(STARTS);
   paluring_ring *ring = ring_open(mode, 64, 1024);
   atomic_int calls = 0;
   int64_t started = 0, refused = 0;
@@ -68,14 +68,14 @@ TEST(process_and_run_come_back_though_each_callback_starts_what_completes_at_onc
       self = (struct again){.ring = ring_open(HOST_MODES[mode], 128, 100)};
       self.op = with_flags(nop_op(start_again, &self), PALURING_OP_SUBMIT);
       for (int k = 0; k < 100; k++) start_only(self.ring, self.op);
-      for (int round = 0; round < 200; round++) {
+      for (int round = 0; round < tries(200); round++) {
         int before = self.calls;
         int32_t count = round % 4 == 3 ? paluring_ring_run(self.ring, 1, LONG_ENOUGH) : paluring_ring_process(self.ring, budgets[i]);
         CHECK_EQ(self.calls - before, count);
         CHECK(count >= 0 && count <= 128 * 2); /* what a completion queue holds: not for ever */
         if (budgets[i] && round % 4 != 3) CHECK(count <= (int32_t)budgets[i]);
       }
-      CHECK(self.calls >= 200);
+      CHECK(self.calls >= tries(200));
       self.stop = true;
       CHECK_EQ(paluring_ring_drain(self.ring, LONG_ENOUGH), 0);
       ring_done(self.ring);
@@ -120,7 +120,7 @@ struct writer {
 
 static void *write_later(void *argument) {
   struct writer *self = argument;
-  for (int i = 1; i <= 300 && await_count(&self->asleep, i); i++) {
+  for (int i = 1; i <= tries(300) && await_count(&self->asleep, i); i++) {
     poll(NULL, 0, i % 3); /* the owner is in its system call, or about to be */
     put_byte(self->ends);
     atomic_store(&self->done, i);
@@ -142,7 +142,7 @@ TEST(completions_of_an_owner_ring_end_no_system_call_of_its_owner) {
   atomic_int calls = 0;
   paluring_buf *buf = new_buf(1);
   pthread_t thread = start_thread(write_later, &writer);
-  for (int i = 1; i <= 300 && !has_failed(); i++) {
+  for (int i = 1; i <= tries(300) && !has_failed(); i++) {
     start_only(ring, read_op(writer.ends.read, buf, count_call, &calls));
     EXPECT_EQ(paluring_ring_submit(ring), 1);
     atomic_store(&writer.asleep, i);

@@ -152,7 +152,7 @@ TEST(a_dropped_ios_memory_is_quarantined_too) {
   atomic_int released = 0;
   struct ends ends = open_pipe();
   paluring_ring *watcher = ring_open(PALURING_MODE_OWNER, 8, 0);
-  for (int i = 0; i < 50; i++) {
+  for (int i = 0; i < tries(50); i++) {
     released = 0;
     paluring_ring *ring = ring_open(HOST_MODES[i % 2], 8, 0);
     for (int k = 0; k < 8; k++) {
@@ -312,7 +312,7 @@ static void *wait_to_run(void *argument) {
 
 TEST(close_wakes_those_who_wait_in_other_threads) {
   static void *(*const bodies[])(void *) = {wait_for_kept, wait_to_reap, wait_to_drain, wait_to_run};
-  for (int i = 0; i < 200; i++) {
+  for (int i = 0; i < tries(200); i++) {
     pthread_t threads[4];
     owned = (struct owned){.ring = ring_open(PALURING_MODE_SHARED, 16, 64), .ends = open_pipe(), .buf = new_buf(1)};
     owned.kept = start_op(owned.ring, read_op(owned.ends.read, owned.buf, NULL, NULL));

@@ -70,7 +70,7 @@ TEST(a_process_that_ends_in_any_way_with_ios_in_flight_is_gone_soon) {
   CHECK_EQ(fsync(plain), 0);
   close(plain);
   int disk = open(temp_path(path, "disk"), O_RDONLY | O_DIRECT | O_CLOEXEC); /* or -1 */
-  for (int round = 0; round < 4; round++) {
+  for (int round = 0; round < tries(4); round++) {
     for (int kind = 0; kind < ENDS; kind++) {
       ROW(KINDS[kind].name);
       int64_t began = now_ns();

@@ -156,8 +156,8 @@ TEST(a_waiter_that_has_its_own_hands_driving_to_one_that_still_sleeps) {
   ring_done(shared.ring);
 }
 
-enum { REAPED = 40000 };
-static atomic_int reaped[REAPED];
+#define REAPED tries(40000)
+static atomic_int reaped[40001];
 
 static void *reap_many(void *argument) {
   paluring_completion taken;
@@ -165,7 +165,7 @@ static void *reap_many(void *argument) {
   for (;;) {
     int32_t count = paluring_ring_reap(shared.ring, 1, LONG_ENOUGH, &taken, 1);
     if (!EXPECT_EQ(count, 1)) break;
-    if (taken.user_data >= REAPED) break; /* one for each thread, at the end */
+    if (taken.user_data >= (uintptr_t)REAPED) break; /* one for each thread, at the end */
     atomic_fetch_add(&reaped[taken.user_data], 1);
   }
   return NULL;
@@ -184,16 +184,17 @@ TEST(four_threads_reap_at_once_and_each_completion_is_taken_once) {
   pthread_t threads[THREADS];
   memset(reaped, 0, sizeof reaped);
   threads_begin(threads, THREADS, reap_many);
-  for (uintptr_t i = 0; i < REAPED + THREADS && !has_failed(); i++) start_queue(i);
+  for (uintptr_t i = 0; i < (uintptr_t)REAPED + THREADS && !has_failed(); i++) start_queue(i);
   threads_end(threads, THREADS);
   for (int i = 0; i < REAPED; i++) CHECK_EQ(reaped[i], 1);
   ring_done(shared.ring);
 }
 
-static atomic_int drained[THREADS][500];
+#define DRAINS tries(500)
+static atomic_int drained[THREADS][501];
 
 static void *start_and_drain(void *argument) {
-  for (int i = 0; i < 500 && !has_failed(); i++) {
+  for (int i = 0; i < DRAINS && !has_failed(); i++) {
     atomic_int *calls = &drained[(intptr_t)argument][i];
     for (int k = 0; k < 5; k++) start_only(shared.ring, nop_op(count_call, calls));
     start_only(shared.ring, timeout_op(10000, count_call, calls));
@@ -208,7 +209,7 @@ TEST(four_threads_drain_at_once_and_find_theirs_done) {
   pthread_t threads[THREADS];
   threads_begin(threads, THREADS, start_and_drain);
   threads_end(threads, THREADS);
-  CHECK_EQ(stats_of(shared.ring).total_finished, THREADS * 500 * 6);
+  CHECK_EQ(stats_of(shared.ring).total_finished, THREADS * DRAINS * 6);
   ring_done(shared.ring);
 }
 

@@ -27,10 +27,12 @@ TOOLS = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
 }
+# What tests run that busybox hasn't, or has differently.
+GNU = ("ls", "nm")
 GUEST = ["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "768"]
 GUEST += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]
 GUEST += ["-append", "console=ttyS0 root=/dev/nvme0n1 rw rootwait init=/init panic=-1 quiet loglevel=2 mitigations=off"]
-READ_RATE = 128 << 20
+READ_RATE = 64 << 20
 DISK_SIZE = "512M"
 
 
@@ -127,7 +129,7 @@ def make_disk(disk, programs, seconds):
         for build in builds:
             shutil.copytree(build, root / "lib" / build.name, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
         put(root, "tests", [path for path, _ in programs])
-        put(root, "bin", [Path(which("nm"))] if which("nm") else [])
+        put(root, "bin", [Path(found) for found in map(which, GNU) if found])
         add_libraries(root, [build / "libpaluring.so" for build in builds])
         told = (f"{seconds:.0f} {build.name} {path.name}\n" for path, build in programs)
         (root / "tests/list").write_text("".join(told))
@@ -137,6 +139,7 @@ def make_disk(disk, programs, seconds):
 
 def put(root, folder, files):
     for file in files:
+        (root / folder / file.name).unlink(missing_ok=True)
         shutil.copy(file, root / folder)
     add_libraries(root, files)
 
