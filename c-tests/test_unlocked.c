@@ -60,6 +60,11 @@ static void room(uintptr_t user_data) {
   have_another_thread_call();
 }
 
+static void posted(uintptr_t user_data) {
+  (void)user_data;
+  have_another_thread_call();
+}
+
 static void release(uintptr_t user_data, void *data, size_t len) {
   (void)user_data, (void)data, (void)len;
   have_another_thread_call();
@@ -137,6 +142,12 @@ static int room_function(void) {
     paluring_io_poll(scene.ring, scene.parked, NULL, 0, NULL);
   }
   EXPECT_EQ(paluring_ring_on_room(scene.ring, NULL, 0), 0);
+  return 1;
+}
+
+static int posted_function(void) {
+  EXPECT_EQ(paluring_ring_post(scene.ring, posted, 0), 0);
+  EXPECT(paluring_ring_process(scene.ring, 0) >= 0);
   return 1;
 }
 
@@ -224,7 +235,7 @@ static int callbacks_in_the_last_release(void) {
 #define WAY(name) {#name, name}
 static const struct { const char *name; int (*go)(void); } ways[] = {
   WAY(callback_in_run), WAY(callback_in_process_of_what_a_wait_found), WAY(callback_in_drain), WAY(callback_with_a_deadline),
-  WAY(event_of_a_multishot), WAY(ready_function), WAY(room_function), WAY(release_after_a_callback), WAY(release_of_a_detached_io),
+  WAY(event_of_a_multishot), WAY(ready_function), WAY(room_function), WAY(posted_function), WAY(release_after_a_callback), WAY(release_of_a_detached_io),
   WAY(release_in_drop), WAY(release_in_poll_that_discards), WAY(release_in_wait_after_a_drop), WAY(release_of_quarantined_memory),
   WAY(write_function_of_dump), WAY(callbacks_in_close), WAY(callbacks_in_the_last_release),
 };
