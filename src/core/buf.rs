@@ -13,7 +13,7 @@ use smallbox::SmallBox;
 use smallbox::space::S4;
 
 use super::alloc::try_vec;
-use super::{Result, Status, quarantine};
+use super::{Result, Status, graveyard, quarantine};
 
 /// What a buffer's memory belongs to. Dropping it gives the memory back.
 pub(crate) trait Owner: Send + Sync {
@@ -37,6 +37,10 @@ pub(crate) use crate::sys::unmapped::efaults;
 pub(crate) struct Buf {
     refs: AtomicU32,
     mark: u32,
+    /// How many of the references are the host's. Each one of the library's own keeps the memory from a host that releases
+    /// too often.
+    #[cfg(debug_assertions)]
+    given: AtomicU32,
     data: *mut u8,
     len: usize,
     /// Of this header, with the bytes behind it where they are one allocation.
@@ -54,6 +58,9 @@ const IMMORTAL: u32 = 1 << 31;
 const DEFAULT_ALIGNMENT: usize = 64;
 const LARGEST_ALIGNMENT: usize = 1 << 30;
 
+/// Bytes are never behind their header, where their end is watched.
+const APART: bool = cfg!(any(debug_assertions, feature = "unmap-freed"));
+
 // SAFETY: the header is changed only through its atomic; the owner is Send and Sync; the bytes are the host's to synchronise.
 unsafe impl Send for Buf {}
 // SAFETY: as above.
@@ -67,7 +74,7 @@ impl Buf {
             return Err(Status::EINVAL);
         }
         quarantine::collect();
-        if alignment > DEFAULT_ALIGNMENT || cfg!(feature = "unmap-freed") {
+        if alignment > DEFAULT_ALIGNMENT || APART {
             let bytes = Bytes::new(len, alignment)?;
             return Self::behind(bytes.data, len, smallbox::smallbox!(bytes));
         }
@@ -135,7 +142,18 @@ impl Buf {
     unsafe fn place(place: *mut Self, layout: Layout, data: *mut u8, len: usize, owner: Erased) -> Result<BufRef> {
         let header = NonNull::new(place).ok_or(Status::ENOMEM)?;
         // SAFETY: the caller's duty.
-        unsafe { header.write(Self { refs: AtomicU32::new(1), mark: ALIVE, data, len, layout, owner }) };
+        unsafe {
+            header.write(Self {
+                refs: AtomicU32::new(1),
+                mark: ALIVE,
+                #[cfg(debug_assertions)]
+                given: AtomicU32::new(0),
+                data,
+                len,
+                layout,
+                owner,
+            });
+        }
         Ok(BufRef(header))
     }
 
@@ -169,6 +187,23 @@ impl Buf {
         self.data.is_null() && !self.members().is_empty()
     }
 
+    /// One of the host's references comes back, in a release or a start with MOVE. False: it has none, which only debug
+    /// builds know.
+    pub(crate) fn take_given(&self) -> bool {
+        #[cfg(debug_assertions)]
+        return self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |given| given.checked_sub(1)).is_ok();
+        #[cfg(not(debug_assertions))]
+        true
+    }
+
+    /// Whether the host has a reference to give.
+    pub(crate) fn is_given(&self) -> bool {
+        #[cfg(debug_assertions)]
+        return self.given.load(Ordering::Relaxed) > 0;
+        #[cfg(not(debug_assertions))]
+        true
+    }
+
     /// Whether a header that the host names is a live one. Only debug builds keep freed headers, so only they can tell.
     pub(crate) fn is_alive(buf: NonNull<Self>) -> bool {
         // SAFETY: the host's handles are live, or in debug builds freed and kept by the graveyard.
@@ -185,6 +220,20 @@ unsafe impl Send for BufRef {}
 unsafe impl Sync for BufRef {}
 
 impl BufRef {
+    /// The reference becomes the host's.
+    #[inline]
+    pub(crate) fn give(self) -> NonNull<Buf> {
+        self.count_given();
+        self.into_raw()
+    }
+
+    /// The reference is going to be the host's.
+    #[inline(always)]
+    pub(crate) fn count_given(&self) {
+        #[cfg(debug_assertions)]
+        self.given.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The reference as a pointer, no longer counted here.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<Buf> {
@@ -198,6 +247,16 @@ impl BufRef {
     #[inline]
     pub(crate) unsafe fn from_raw(header: NonNull<Buf>) -> Self {
         Self(header)
+    }
+
+    /// As `from_raw`, of a reference that is the host's.
+    /// # Safety
+    /// As `from_raw`.
+    pub(crate) unsafe fn from_host(header: NonNull<Buf>) -> Self {
+        // SAFETY: the caller's duty.
+        let taken = unsafe { Self::from_raw(header) };
+        taken.take_given();
+        taken
     }
 
     #[inline]
@@ -219,7 +278,7 @@ impl BufRef {
                 let whole = (*header).owner.take_whole();
                 std::ptr::drop_in_place(&raw mut (*header).owner);
                 (*header).mark = FREED;
-                graveyard::bury(header, layout);
+                graveyard::bury(header.cast(), layout, false);
                 whole
             };
             let Some(whole) = whole else { break };
@@ -314,41 +373,7 @@ impl Drop for Bytes {
         // SAFETY: allocated with this layout, freed once.
         #[cfg(not(feature = "unmap-freed"))]
         unsafe {
-            std::alloc::dealloc(self.data, self.layout);
-        }
-    }
-}
-
-/// Debug builds keep the latest freed headers, so that a second release finds a mark and not a stranger.
-mod graveyard {
-    use std::alloc::Layout;
-
-    use super::Buf;
-
-    #[cfg(not(debug_assertions))]
-    pub(super) unsafe fn bury(header: *mut Buf, layout: Layout) {
-        // SAFETY: the caller's: allocated with this layout, used no more.
-        unsafe { std::alloc::dealloc(header.cast(), layout) };
-    }
-
-    /// Address, size and alignment.
-    #[cfg(debug_assertions)]
-    type Grave = (usize, usize, usize);
-
-    /// The graves, and the next to be used again.
-    #[cfg(debug_assertions)]
-    static GRAVES: std::sync::Mutex<([Grave; 256], usize)> = std::sync::Mutex::new(([(0, 0, 0); 256], 0));
-
-    #[cfg(debug_assertions)]
-    pub(super) unsafe fn bury(header: *mut Buf, layout: Layout) {
-        let mut graves = crate::core::lock::locked(&GRAVES);
-        let next = graves.1;
-        graves.1 = (next + 1) % 256;
-        let Some(grave) = graves.0.get_mut(next) else { return };
-        let (old, size, align) = std::mem::replace(grave, (header as usize, layout.size(), layout.align()));
-        if let (true, Ok(layout)) = (old != 0, Layout::from_size_align(size, align)) {
-            // SAFETY: buried long ago with this layout; the host's window for a second release is over.
-            unsafe { std::alloc::dealloc(old as *mut u8, layout) };
+            graveyard::bury(self.data, self.layout, true);
         }
     }
 }

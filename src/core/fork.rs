@@ -10,9 +10,9 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use super::Result;
 use super::lock::locked;
 use super::quarantine::{self, Quarantine};
+use super::{Result, graveyard};
 use crate::sys::os::{ForkMark, close_unwanted};
 
 static MARK: Mutex<Option<(ForkMark, u32)>> = Mutex::new(None);
@@ -80,6 +80,7 @@ struct Held {
     fds: MutexGuard<'static, Vec<i32>>,
     _mark: MutexGuard<'static, Option<(ForkMark, u32)>>,
     _quarantine: MutexGuard<'static, Quarantine>,
+    _graves: graveyard::Held,
 }
 
 struct Forking(UnsafeCell<Option<Held>>);
@@ -91,7 +92,12 @@ static FORKING: Forking = Forking(UnsafeCell::new(None));
 
 /// In the thread that forks.
 pub(crate) fn before() {
-    let held = Held { fds: locked(&DESCRIPTORS), _mark: locked(&MARK), _quarantine: quarantine::hold() };
+    let held = Held {
+        fds: locked(&DESCRIPTORS),
+        _mark: locked(&MARK),
+        _quarantine: quarantine::hold(),
+        _graves: graveyard::hold(),
+    };
     // SAFETY: DESCRIPTORS is held.
     unsafe { *FORKING.0.get() = Some(held) };
 }

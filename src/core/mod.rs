@@ -9,6 +9,7 @@ pub(crate) mod buf;
 pub(crate) mod fork;
 pub(crate) mod insight;
 pub(crate) mod log;
+pub(crate) mod mistakes;
 pub(crate) mod op;
 pub(crate) mod seat;
 pub(crate) mod unavailable;
@@ -22,6 +23,7 @@ mod complete;
 mod deadlines;
 mod deliver;
 mod discarded;
+mod graveyard;
 mod kept;
 mod lent;
 mod list;
@@ -43,11 +45,12 @@ mod table;
 mod turn;
 mod wait;
 mod wake;
+#[cfg(debug_assertions)]
+mod watch;
 
 pub(crate) use buf::{Buf, BufRef};
+pub(crate) use graveyard::bury_box;
 pub(crate) use lent::{Lent, Out};
-#[cfg(debug_assertions)]
-pub(crate) use lock::locked;
 pub(crate) use open::{Mode, Options};
 pub(crate) use session::{Delivery, Step};
 pub(crate) use start::{Extras, Start};

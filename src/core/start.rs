@@ -151,7 +151,7 @@ impl<B: Backend> State<B> {
         // SAFETY: the caller's duty: the buffer is live.
         let reference = match start.template.buf.map(|buf| unsafe { buf.as_ref() }) {
             // SAFETY: the reference is the caller's to give.
-            Some(buf) if extras.moves => Some(unsafe { BufRef::from_raw(buf.into()) }),
+            Some(buf) if extras.moves => Some(unsafe { BufRef::from_host(buf.into()) }),
             other => other.map(Buf::retain),
         };
         self.timeouts |= sqe.opcode == op::TIMEOUT;
@@ -195,6 +195,8 @@ impl<B: Backend> State<B> {
     /// Put its entry into the queue, and count it.
     #[inline(always)]
     fn accept(&mut self, slot: u32, sqe: &Sqe, me: usize) {
+        #[cfg(debug_assertions)]
+        self.watch.begin(slot, sqe, &mut self.table);
         if self.enqueue(sqe) {
             self.count_queued(slot);
         }

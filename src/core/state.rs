@@ -80,6 +80,8 @@ impl Workers {
 }
 
 pub(super) struct State<B: Backend> {
+    #[cfg(debug_assertions)]
+    pub(super) watch: super::watch::Watch,
     /// Gone when closed.
     pub(super) backend: Option<B>,
     /// For what a close can't wait for.
@@ -147,6 +149,8 @@ unsafe impl<B: Backend> Send for State<B> {}
 impl<B: Backend> State<B> {
     pub(super) fn new(backend: B, table: Table, phase: Phase, place: Place) -> Self {
         Self {
+            #[cfg(debug_assertions)]
+            watch: super::watch::Watch::default(),
             backend: Some(backend),
             place: Some(place),
             table,
@@ -205,7 +209,12 @@ impl<B: Backend> State<B> {
         if self.stalled.is_some() {
             return self.stalled.take();
         }
-        self.backend.as_mut().and_then(B::next)
+        let next = self.backend.as_mut().and_then(B::next);
+        #[cfg(debug_assertions)]
+        if let Some(cqe) = next {
+            self.watch.end(cqe);
+        }
+        next
     }
 
     /// Make sure that `enqueue` can't fail.

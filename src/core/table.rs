@@ -179,6 +179,14 @@ pub(super) struct Plain {
     pub(super) opcode: u8,
 }
 
+impl Side {
+    /// Whether the storage is what an entry points to.
+    #[cfg(debug_assertions)]
+    pub(super) fn points_to(&self, addr: u64) -> bool {
+        self.storage.as_ref().is_some_and(|storage| storage.address() == addr)
+    }
+}
+
 /// An I/O that has left the table.
 pub(super) struct Gone {
     pub(super) io: Io,

@@ -92,7 +92,11 @@ pub unsafe extern "C" fn paluring_buf_list(
         if bufs.is_null() || count == 0 || count > 1024 {
             return Err(EINVAL);
         }
-        // SAFETY: host: bufs holds count handles; NULL among them is Buf's to refuse.
+        for index in 0..count {
+            // SAFETY: host: bufs holds count handles, live ones.
+            unsafe { borrow(*bufs.add(index), "paluring_buf_list") }?;
+        }
+        // SAFETY: as above.
         Buf::list(unsafe { std::slice::from_raw_parts(bufs.cast::<Option<&Buf>>(), count) })
     };
     // SAFETY: host: out_buf is NULL or writable.
@@ -132,7 +136,7 @@ pub unsafe extern "C" fn paluring_buf_retain(buf: *mut paluring_buf) -> *mut pal
     caught(std::ptr::null_mut(), || {
         // SAFETY: host: NULL or a live handle.
         unsafe { borrow(buf, "paluring_buf_retain") }
-            .map_or(std::ptr::null_mut(), |buf: &Buf| buf.retain().into_raw().as_ptr().cast())
+            .map_or(std::ptr::null_mut(), |buf: &Buf| buf.retain().give().as_ptr().cast())
     })
 }
 

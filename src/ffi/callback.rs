@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 
 use super::buf::{paluring_buf, paluring_release_fn};
 use super::guard::{EINVAL, put, report_misuse, zeroed};
+use super::handle::{NOT_YOURS, check_alive};
 use super::insight::{paluring_capabilities, paluring_stats};
 use super::io::{PALURING_CHAIN_HARDLINK, paluring_completion, paluring_io, paluring_ready_fn};
 use super::op::{
@@ -14,7 +15,7 @@ use super::op::{
 use crate::core::buf::Owner;
 use crate::core::op::Template;
 use crate::core::{
-    Buf, Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Out, Start, Status, Step, To, copied,
+    Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Out, Start, Status, Step, To, copied,
 };
 
 /// Do what a session gives out, until it ends.
@@ -68,11 +69,14 @@ pub(super) unsafe fn take_lent(completion: *mut paluring_completion) -> *mut pal
     completion.buf = std::ptr::null_mut();
     // SAFETY: `complete` set it, and is still running.
     let lent = unsafe { &*(completion.reserved[1] as usize as *const Lent) };
-    lent.take().map_or(std::ptr::null_mut(), |buf| buf.into_raw().as_ptr().cast())
+    lent.take().map_or(std::ptr::null_mut(), |buf| buf.give().as_ptr().cast())
 }
 
 pub(super) fn to_host(mut completion: Completion) -> paluring_completion {
     completion.reserved0 = 0;
+    if let Some(buf) = &completion.buf {
+        buf.count_given();
+    }
     // SAFETY: the same layout, checked below; the reference to a buffer goes with its pointer.
     unsafe { std::mem::transmute(completion) }
 }
@@ -139,9 +143,13 @@ fn described<'a>(function: &str, op: &'a paluring_op, has_out: bool) -> Result<S
     if op.flags & !KNOWN_FLAGS != 0 || op.reserved != 0 {
         return Err(EINVAL);
     }
-    if template.buf().is_some_and(|buf| !Buf::is_alive(buf)) {
-        report_misuse(function, "the operation's buffer");
-        return Err(EINVAL);
+    if let Some(buf) = template.buf() {
+        // SAFETY: host: the op's buffer is live.
+        let held = unsafe { check_alive(buf, function, "the operation's buffer") }?;
+        if op.flags & PALURING_OP_MOVE != 0 && !held.is_given() {
+            report_misuse(function, NOT_YOURS);
+            return Err(EINVAL);
+        }
     }
     Ok(Start { template, to, callback, user_data: op.user_data })
 }

@@ -6,10 +6,11 @@
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::handle::{borrow_ring, free_deferred};
+use super::handle::{borrow_ring, free_deferred, is_live};
 use super::io::paluring_completion;
 use super::op::paluring_op;
 use super::ring::paluring_ring;
+use crate::core::mistakes::{self, Mistake};
 use crate::core::{Completion, KernelRing, Status, log};
 
 pub(super) const EINVAL: Status = Status::EINVAL;
@@ -19,7 +20,9 @@ type Outcome = Result<i32, Status>;
 /// Run the body of a function that has no status.
 #[inline]
 pub(super) fn caught<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+    let result = catch_unwind(AssertUnwindSafe(body));
+    report_found();
+    result.unwrap_or_else(|_| {
         report(c"an internal bug was caught");
         otherwise
     })
@@ -53,6 +56,7 @@ fn with_ring<F: FnOnce(&KernelRing) -> Outcome>(ring: *mut paluring_ring, takes:
         super::fault::panic_if_asked();
         body(held)
     }));
+    report_found();
     match result {
         Ok(Ok(count)) => count,
         Ok(Err(status)) => status.code(),
@@ -105,6 +109,9 @@ pub(super) fn closing(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -
 
 #[inline(always)]
 fn free_if_deferred(ring: *mut paluring_ring) {
+    if !is_live(ring) {
+        return;
+    }
     // SAFETY: host: NULL or a live handle; a deferred ring lives until here.
     if unsafe { ring.cast::<KernelRing>().as_ref() }.is_some_and(|held| held.is_deferred() && !held.is_driven_here()) {
         // SAFETY: said so, and the outermost driver's call is over.
@@ -114,7 +121,10 @@ fn free_if_deferred(ring: *mut paluring_ring) {
 
 /// A call that signal handlers may make: nothing in it allocates, locks or panics.
 pub(super) fn signal_safe(ring: *mut paluring_ring, body: impl FnOnce(&KernelRing) -> Outcome) -> i32 {
-    // SAFETY: host: NULL or a live handle. (No look at the debug build's list, which has a lock.)
+    if !is_live(ring) {
+        return EINVAL.code();
+    }
+    // SAFETY: host: NULL or a live handle.
     let Some(held) = (unsafe { ring.cast::<KernelRing>().as_ref() }) else { return EINVAL.code() };
     held.check_usable().and_then(|()| body(held)).unwrap_or_else(Status::code)
 }
@@ -209,22 +219,20 @@ pub(super) unsafe fn write_sized<T: Copy>(host: *mut T, size: usize, value: T) {
 /// # Safety
 /// `out` is NULL or writable for that size.
 pub(super) unsafe fn report_sized<T: Copy>(
-    ring: *mut paluring_ring,
+    ring: &KernelRing,
     out: *mut T,
     make: impl FnOnce(&KernelRing) -> T,
-) -> i32 {
-    any(ring, |ring| {
-        fits(!out.is_null())?;
-        // SAFETY: the caller's duty; the size comes first.
-        let size = unsafe { out.cast::<u32>().read() };
-        fits((8..=64 * 1024).contains(&size))?;
-        // SAFETY: the caller's duty.
-        unsafe {
-            write_sized(out, size as usize, make(ring));
-            out.cast::<u32>().write(size);
-        }
-        Ok(0)
-    })
+) -> Outcome {
+    fits(!out.is_null())?;
+    // SAFETY: the caller's duty; the size comes first.
+    let size = unsafe { out.cast::<u32>().read() };
+    fits((8..=64 * 1024).contains(&size))?;
+    // SAFETY: the caller's duty.
+    unsafe {
+        write_sized(out, size as usize, make(ring));
+        out.cast::<u32>().write(size);
+    }
+    Ok(0)
 }
 
 /// Tell the host's programmer.
@@ -238,13 +246,26 @@ pub(super) fn report(text: &CStr) {
     }
 }
 
+/// Tell of mistakes that the core has noted, in debug builds.
+#[inline(always)]
+fn report_found() {
+    if cfg!(debug_assertions) {
+        if mistakes::take(Mistake::WrittenAfterRelease) {
+            report_misuse("paluring_buf_release", &["the memory of a released buffer or ring was written to"]);
+        }
+        if mistakes::take(Mistake::ChangedInFlight) {
+            report_misuse("paluring_io_start", &["bytes that a write in flight reads were changed"]);
+        }
+    }
+}
+
 /// Tell of a mistake of the host's, which only debug builds look for.
 #[cold]
-pub(super) fn report_misuse(function: &str, what: &str) {
+pub(super) fn report_misuse(function: &str, what: &[&str]) {
     let name = function.split("::").find(|part| part.starts_with("paluring_")).unwrap_or(function);
     let mut text = String::new();
-    if text.try_reserve_exact(name.len() + what.len() + 64).is_ok() {
-        for part in [name, ": ", what, " was released already\0"] {
+    if text.try_reserve_exact(name.len() + what.iter().map(|part| part.len()).sum::<usize>() + 8).is_ok() {
+        for part in [name, ": "].iter().chain(what).chain(&["\0"]) {
             text.push_str(part);
         }
         if let Ok(text) = CStr::from_bytes_with_nul(text.as_bytes()) {

@@ -161,7 +161,7 @@ pub unsafe extern "C" fn paluring_ring_capabilities(
     out_capabilities: *mut paluring_capabilities,
 ) -> i32 {
     // SAFETY: host: out_capabilities is NULL or writable for its size.
-    unsafe { report_sized(ring, out_capabilities, super::callback::capabilities) }
+    any(ring, |ring| unsafe { report_sized(ring, out_capabilities, super::callback::capabilities) })
 }
 
 /// Get the ring's counts. Also frees memory of closed rings that the kernel is done with.
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn paluring_ring_capabilities(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_stats(ring: *mut paluring_ring, out_stats: *mut paluring_stats) -> i32 {
     // SAFETY: host: out_stats is NULL or writable for its size.
-    unsafe { report_sized(ring, out_stats, super::callback::stats) }
+    any(ring, |ring| unsafe { report_sized(ring, out_stats, super::callback::stats) })
 }
 
 /// Write the ring's state as JSON: options, counts, and each I/O in flight with opcode, fd and age. "What is stuck?"

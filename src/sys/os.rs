@@ -225,6 +225,18 @@ pub(crate) fn nap() {
     std::thread::sleep(std::time::Duration::from_millis(1));
 }
 
+/// Read the process's own memory as the kernel does: false where there is none.
+#[cfg(debug_assertions)]
+pub(crate) fn read_own(addr: u64, into: &mut [u8]) -> bool {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: addr as usize as *mut libc::c_void, iov_len: into.len() };
+    let errno = errno();
+    // SAFETY: `into` is writable; the kernel checks the other address.
+    let got = unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
+    set_errno(errno);
+    got == into.len() as isize
+}
+
 /// Give the processor to others while a lock is held elsewhere: longer each time.
 pub(crate) fn back_off(round: u32) {
     match round {
