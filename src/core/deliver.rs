@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Taking out what waits in the table for its taker: a callback that was not run at once, a poll, a reap, or nobody.
 
+use super::Result;
 use super::complete::{complete, completion, event_completion, event_delivery};
 use super::discarded::Discarded;
 use super::lent::Out;
@@ -107,5 +108,25 @@ impl<B: Backend> State<B> {
             }
             _ => {}
         }
+    }
+
+    /// Completions that have come since a run's begin, or before it and are there still, with no run that has ended for them:
+    /// what poll and reap are to take ends one run each, and may then be left.
+    #[inline]
+    pub(super) fn news(&self, announced: u64) -> u64 {
+        let untold = (self.counts.announced - self.told).min(self.deliverable().into());
+        untold.max(self.counts.announced - announced)
+    }
+
+    /// Whether run has what it waits for, leftover callbacks included. With a min of one, anything in the queue is looked at in
+    /// one pass.
+    #[inline]
+    pub(super) fn has_for_run(&mut self, min: u32, announced: u64) -> Result<bool> {
+        if min > 1 {
+            self.collect()?;
+            let there = self.news(announced).max(self.counts.callbacks.into());
+            return Ok(there >= min.into() || !self.ready.is_empty() || self.has_call());
+        }
+        Ok(min == 0 || self.news(announced) > 0 || self.has_due() || self.backend()?.available() > 0)
     }
 }

@@ -8,13 +8,21 @@ use super::state::State;
 use super::table::HostFn;
 use crate::sys::{Backend, os};
 
+/// Who is told of room, and of how much.
+#[derive(Default)]
+pub(super) struct Room {
+    function: Option<(HostFn, usize)>,
+    /// Slots; 0 = no start has failed for want of room.
+    wanted: u32,
+}
+
 impl<B: Backend> Ring<B> {
     /// Have `room` told each time room returns after an EAGAIN; `None`: nobody.
     pub(crate) fn on_room(&self, room: Option<(HostFn, usize)>) -> Result<()> {
         let me = os::thread_id();
         let mut state = self.lock(me);
         state.check_open()?;
-        state.room = room;
+        state.room.function = room;
         drop(state);
         self.tell_room(me);
         Ok(())
@@ -32,12 +40,12 @@ impl<B: Backend> Ring<B> {
 impl<B: Backend> State<B> {
     /// A start of `count` has failed.
     pub(super) fn want_room(&mut self, count: u32) {
-        self.room_wanted = if self.room_wanted == 0 { count } else { self.room_wanted.min(count) };
+        self.room.wanted = if self.room.wanted == 0 { count } else { self.room.wanted.min(count) };
     }
 
     #[inline]
     pub(super) fn room_due(&self) -> bool {
-        self.room_wanted != 0 && self.room.is_some() && self.table.free() >= self.room_wanted + self.held_back
+        self.room.wanted != 0 && self.room.function.is_some() && self.table.free() >= self.room.wanted + self.held_back
     }
 
     /// The function to be told now.
@@ -45,7 +53,7 @@ impl<B: Backend> State<B> {
         if !self.room_due() {
             return None;
         }
-        self.room_wanted = 0;
-        self.room.map(|(function, user_data)| Delivery::Call(function, user_data))
+        self.room.wanted = 0;
+        self.room.function.map(|(function, user_data)| Delivery::Call(function, user_data))
     }
 }

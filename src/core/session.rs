@@ -387,25 +387,3 @@ impl<'a, B: Backend> Session<'a, B> {
         }
     }
 }
-
-impl<B: Backend> State<B> {
-    /// Completions that have come since a run's begin, or before it and are there still, with no run that has ended for them:
-    /// what poll and reap are to take ends one run each, and may then be left.
-    #[inline]
-    fn news(&self, announced: u64) -> u64 {
-        let untold = (self.counts.announced - self.told).min(self.deliverable().into());
-        untold.max(self.counts.announced - announced)
-    }
-
-    /// Whether run has what it waits for, leftover callbacks included. With a min of one, anything in the queue is looked at in
-    /// one pass.
-    #[inline]
-    fn has_for_run(&mut self, min: u32, announced: u64) -> Result<bool> {
-        if min > 1 {
-            self.collect()?;
-            let there = self.news(announced).max(self.counts.callbacks.into());
-            return Ok(there >= min.into() || !self.ready.is_empty() || self.has_call());
-        }
-        Ok(min == 0 || self.news(announced) > 0 || self.has_due() || self.backend()?.available() > 0)
-    }
-}

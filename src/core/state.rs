@@ -10,6 +10,7 @@ use super::deadlines::{self, Deadlines};
 use super::lent::Lent;
 use super::list::List;
 use super::quarantine::Place;
+use super::room::Room;
 use super::table::{HostFn, Kind, State as At, Table, marks};
 use super::wait::Limit;
 use super::{Result, Status};
@@ -125,9 +126,7 @@ pub(super) struct State<B: Backend> {
     pub(super) close_request: Option<Limit>,
     /// Members of chains that were finished in the running session, in place of the entry that it looked at.
     pub(super) released: u32,
-    /// The function to be told of room, and how many slots it must be; 0 = no start has failed for want of room.
-    pub(super) room: Option<(HostFn, usize)>,
-    pub(super) room_wanted: u32,
+    pub(super) room: Room,
     /// A sleeping driver has been woken and is not awake yet.
     pub(super) kicked: bool,
     pub(super) workers: Workers,
@@ -176,8 +175,7 @@ impl<B: Backend> State<B> {
             closer_drives: false,
             close_request: None,
             released: 0,
-            room: None,
-            room_wanted: 0,
+            room: Room::default(),
             kicked: false,
             workers: Workers::default(),
             background: Background::default(),
