@@ -136,6 +136,14 @@ $(TARGET)/faults/%: c-tests/faults/%.c $(C_HEADERS) include/paluring.h $(LIB)/$(
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< $(call LINK,$(LIB))
 
+# --- older kernels: a preloaded library that refuses what they lack, and virtual machines that run them ---
+
+.PHONY: test-fallbacks test-kernels
+test-fallbacks: ## run C tests without what older kernels lack, one thing after the other
+	@$(RUN_TESTS) fallbacks
+test-kernels: ## run the C tests in a virtual machine on Debian's older kernels; some minutes (needs qemu-system-x86, busybox-static)
+	@$(RUN_TESTS) kernels
+
 .PHONY: run
 run: build ## copy a real file with examples/pcp and compare the result; FROM= and TO= choose the files
 	@$(MAKE) --no-print-directory $(TARGET)/examples/pcp
@@ -167,10 +175,6 @@ test-python: ## run the Python examples
 	@$(RUN_TESTS) python
 test-abi: ## compare the ABI with the committed baseline (needs abidiff)
 	@$(RUN_TESTS) abi
-
-.PHONY: test-kernels
-test-kernels: ## run the C tests in a virtual machine on Debian's older kernels; some minutes (needs qemu-system-x86, busybox-static)
-	@$(RUN_TESTS) kernels
 
 # --- memory checkers and the soak (tools/checkers.py) ---
 

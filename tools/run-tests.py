@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from kernels import vm
 import checkers
+import older
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = os.environ.get("MAKE", "make")
@@ -31,7 +31,6 @@ CC = os.environ.get("CC", "cc").split()
 CXX = os.environ.get("CXX", "c++").split()
 PKG_CONFIG = os.environ.get("PKG_CONFIG", "pkg-config")
 TIMEOUT = float(os.environ.get("TEST_TIMEOUT", "60"))
-KERNEL_TIMEOUT = float(os.environ.get("TEST_TIMEOUT", "120"))
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++14", "c++17", "c++20"]
@@ -237,10 +236,10 @@ def c(counts, target):
             run_c_test(counts, f"c: {source.stem} ({build})", binary, target / "lib" / build)
 
 
-def run_c_test(counts, name, binary, library):
+def run_c_test(counts, name, binary, library, more=()):
     """In an empty folder, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="c-test-", dir=binary.parent) as folder:
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "TMPDIR": folder}
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "TMPDIR": folder, **dict(more)}
         environment["PALURING_DEBUG_BUILD"] = "0" if library.name == "release" else "1"
         program(counts, name, [str(binary)], cwd=folder, env=environment)
 
@@ -340,28 +339,8 @@ def abi(counts, target):
     program(counts, "abi: as in the baseline", ["tools/abi", str(library), "c-tests/abi/baseline.abi"], timeout=300)
 
 
-def kernels(counts, target):
-    """The C tests on older kernels, in a virtual machine."""
-    if missing := vm.missing():
-        return counts.skip("kernels", f"not installed: apt-get install {' '.join(missing)}")
-    fault = make("build") or make("build-debug") or make("build-fault-hooks") or make("c-tests")
-    if fault:
-        return counts.fail("kernels", fault)
-    chosen = os.environ.get("TEST", "")
-    sources = [path.stem for path in sorted(ROOT.glob("c-tests/test_*.c")) if chosen in path.stem]
-    programs = [(target / "c-tests" / name, target / "lib" / build_for_kernels(name)) for name in sources]
-    for package in vm.KERNELS:
-        for name, status, output, took in vm.run(target / "kernels", package, programs, KERNEL_TIMEOUT):
-            tell(counts, f"kernels: {name}", status, output, took or 0, KERNEL_TIMEOUT)
-
-
-def build_for_kernels(name):
-    """One build for each program: the one on which most of its cases say something."""
-    return "fault-hooks" if name.startswith("test_poison") else "debug" if name == "test_abuse" else "release"
-
-
-SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi, kernels)}
-SUITES.update(checkers.SUITES)
+SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi)}
+SUITES.update(checkers.SUITES | older.SUITES)
 
 
 def main():
@@ -371,7 +350,7 @@ def main():
     arguments = parser.parse_args()
     arguments.target.mkdir(parents=True, exist_ok=True)
     counts = Counts()
-    if {"c", "install", "examples", "python", "faults", *checkers.SUITES} & set(arguments.suites):
+    if {"c", "install", "examples", "python", "faults", *checkers.SUITES, *older.SUITES} & set(arguments.suites):
         io_uring(counts, arguments.target)
     for suite in arguments.suites:
         print(f"== {suite}", flush=True)
