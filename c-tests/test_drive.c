@@ -106,9 +106,9 @@ TEST(a_wait_for_several_ends_when_the_last_of_them_is_there) {
   atomic_int calls = 0;
   int64_t began = now_ns();
   for (int i = 1; i <= 5; i++) start_only(ring, timeout_op(i * 4 * MS, count_call, &calls));
-  CHECK_EQ(paluring_ring_run(ring, 3, FOREVER), 3);
-  CHECK(now_ns() - began >= 12 * MS);
-  CHECK_EQ(paluring_ring_run(ring, 2, FOREVER), 2);
+  int32_t first = paluring_ring_run(ring, 3, FOREVER); /* more only if this thread comes late */
+  CHECK(first >= 3 && now_ns() - began >= 12 * MS);
+  CHECK_EQ(paluring_ring_run(ring, (uint32_t)(5 - first), FOREVER), 5 - first);
   CHECK(now_ns() - began >= 20 * MS);
   ring_done(ring);
 }

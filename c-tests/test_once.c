@@ -54,7 +54,7 @@ TEST(cancel_then_wait_with_and_without_a_limit_gives_the_one_completion) {
       for (int how = 0; how < 8; how++) {
         paluring_completion completion;
         paluring_io io = start_op(ring, with_flags(read_op(ends.read, buf, NULL, NULL), how & 1 ? PALURING_OP_ASYNC : 0));
-        if (how & 2) CHECK_EQ(paluring_ring_submit(ring), 1);
+        if (how & 2) CHECK(paluring_ring_submit(ring) >= 1); /* a cancel that was asked again may be among them */
         if (how & 4) CHECK_EQ(paluring_io_wait(ring, io, MS, &completion), -ETIME);
         CHECK_EQ(paluring_io_cancel(ring, io), 0);
         int64_t end = now_ns() + LONG_ENOUGH;

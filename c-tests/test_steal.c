@@ -76,7 +76,7 @@ TEST(no_wake_is_lost_while_other_threads_ask_what_is_ready) {
       atomic_store(&scene.stretch, stretch);
       pthread_t driver = start_thread(run_again, scene.ring);
       readers_begin(threads);
-      int64_t limit = now_ns() + 3 * SECOND / 2;
+      int64_t limit = now_ns() + tries(1500) * MS;
       for (int i = 0; i < rounds && now_ns() < limit; i++) {
         int before = atomic_load(&scene.loops);
         CHECK_EQ(paluring_ring_wake(scene.ring), 0);
@@ -99,7 +99,7 @@ TEST(no_drain_sleeps_past_the_last_completion_while_other_threads_ask_what_is_re
       scene = (struct scene){.ring = ring_open(HOST_MODES[mode], 0, 0)};
       atomic_store(&scene.stretch, stretch);
       readers_begin(threads);
-      int64_t limit = now_ns() + 3 * SECOND / 2;
+      int64_t limit = now_ns() + tries(1500) * MS;
       for (int i = 0; i < 2000 && now_ns() < limit; i++) {
         start_only(scene.ring, with_flags(timeout_op(i % 16 * 40000, NULL, NULL), PALURING_OP_DETACHED | PALURING_OP_SUBMIT));
         int64_t began = now_ns();
@@ -120,7 +120,7 @@ TEST(no_io_wait_ends_with_eintr_without_a_signal_while_other_threads_ask_what_is
       scene = (struct scene){.ring = ring_open(HOST_MODES[mode], 0, 0)};
       atomic_store(&scene.stretch, stretch);
       readers_begin(threads);
-      for (int i = 0; i < 500; i++) {
+      for (int i = 0; i < tries(500); i++) {
         paluring_completion completion;
         start_only(scene.ring, with_flags(nop_op(NULL, NULL), PALURING_OP_DETACHED));
         paluring_io io = start_op(scene.ring, timeout_op(MS, NULL, NULL));
