@@ -207,6 +207,16 @@ valgrind-waits: tools/valgrind/waits.c
 	@mkdir -p $(TARGET)/valgrind
 	$(COMPILE) -shared -fPIC -o $(TARGET)/valgrind/waits.so $< -ldl
 
+$(TARGET)/soak/soak: $(wildcard c-tests/soak/*) $(C_HEADERS) include/paluring.h $(LIB)/$(SO).$(VERSION)
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $(wildcard c-tests/soak/*.c) $(call LINK,$(LIB))
+
+.PHONY: soak test-soak
+soak: ## eight threads do random things on rings of each mode; MINUTES=10, SEED= for one that failed
+	@SOAK_SECONDS=$$(( $(or $(MINUTES),10) * 60 )) SEED=$(SEED) $(RUN_TESTS) soak
+test-soak: ## the soak for half a minute
+	@SOAK_SECONDS=30 SEED=$(SEED) $(RUN_TESTS) soak
+
 test-valgrind: ## run the C tests and examples under valgrind; TEST=name for one
 	@$(RUN_TESTS) valgrind
 test-asan: ## run the C tests with AddressSanitizer on both sides; TEST=name for one

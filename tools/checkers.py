@@ -193,4 +193,24 @@ def unmap(counts, target):
     misuse(counts, "unmap", target / "c-tests/misuse", ["use_after_release", "released_in_flight"], finds)
 
 
-SUITES = {suite.__name__: suite for suite in (valgrind, asan, unmap)}
+# --- the soak ---
+
+
+def soak(counts, target):
+    """On the release build, then as long on the debug build, which tells of mistakes: SOAK_SECONDS together."""
+    program = target / "soak/soak"
+    fault = runner.make("build") or runner.make("build-debug") or runner.make(str(program))
+    if fault:
+        return counts.fail("soak", fault)
+    seconds = int(os.environ.get("SOAK_SECONDS") or 60)
+    seed = os.environ.get("SEED", "").split()
+    for build in ("release", "debug"):
+        with tempfile.TemporaryDirectory(prefix="soak-", dir=target) as folder:
+            environment = {**os.environ, "LD_LIBRARY_PATH": str(target / "lib" / build), "TMPDIR": folder, "PALURING_TEST_SECONDS": str(seconds + 120)}
+            command = [str(program), str(max(seconds // 2, 1)), *seed]
+            status, output = runner.run(command, cwd=folder, env=environment, timeout=seconds + 180)
+            runner.show(output)
+            counts.check(f"soak: {build}", "" if status == 0 else f"status {status}, the seed is above")
+
+
+SUITES = {suite.__name__: suite for suite in (valgrind, asan, unmap, soak)}
