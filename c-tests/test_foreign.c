@@ -136,7 +136,7 @@ TEST(forged_completions_of_the_librarys_own_entries_stop_no_wake_no_cancel_and_n
     int event = -1;
     CHECK_EQ(paluring_ring_event_fd(target.ring, &event), 0);
     paluring_io io = start_op(target.ring, read_op(ends.read, buf, note_completion, &read));
-    start_only(target.ring, with_timeout(read_op(ends.read, buf, note_completion, &timed), 50 * MS));
+    start_only(target.ring, with_timeout(read_op(ends.read, buf, note_completion, &timed), 300 * MS));
     CHECK_EQ(paluring_ring_prepare(target.ring), 0); /* the kernel's timer is armed */
     for (uint64_t kind = 0; kind < 16; kind++) forge_all(target, kind);
     int64_t end = now_ns() + LONG_ENOUGH;
