@@ -127,7 +127,8 @@ static inline unsigned harness_limit(void) {
 /* How often a race is tried: `full` times, or PALURING_TEST_TRIES per cent of that where the machine is slow. */
 static inline int tries(int full) {
   const char *percent = getenv("PALURING_TEST_TRIES");
-  return percent && atoi(percent) > 0 ? (int)((int64_t)full * atoi(percent) / 100) + 1 : full;
+  int64_t count = percent && atoi(percent) > 0 ? (int64_t)full * atoi(percent) / 100 : full;
+  return count > 0 ? (int)count : 1;
 }
 
 static inline void harness_begin(void) {

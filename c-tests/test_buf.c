@@ -311,7 +311,7 @@ static void run_race(void *(*body)(void *)) {
 static void *use_buffer(void *argument) {
   (void)argument;
   pthread_barrier_wait(&race.line);
-  for (int i = 0; i < 50000; i++) {
+  for (int i = 0; i < tries(50000); i++) {
     paluring_buf *mine = paluring_buf_retain(race.buf), *slice = NULL, *list = NULL;
     if (i % 16 == 0) {
       EXPECT_EQ(paluring_buf_slice(mine, 1, 8, &slice), 0);
@@ -347,7 +347,7 @@ static void *let_go(void *argument) {
 }
 
 TEST(of_threads_that_release_together_one_is_last) {
-  race.rounds = 5000;
+  race.rounds = tries(5000);
   run_race(let_go);
 }
 
