@@ -98,7 +98,7 @@ TEST(a_cancel_that_the_kernel_misses_ends_the_io_all_the_same) {
   for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
     ROW(HOST_MODE_NAMES[mode]);
     struct fresh self = {.ends = open_pipe(), .buf = new_buf(1)};
-    for (int i = 0; i < 1500 && !has_failed(); i++) {
+    for (int i = 0; i < tries(1500) && !has_failed(); i++) {
       self.ring = ring_open(HOST_MODES[mode], 8, 8);
       self.delay = i % 100;
       pthread_join(start_thread(cancel_at_a_fresh_worker, &self), NULL);

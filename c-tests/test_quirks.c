@@ -66,7 +66,7 @@ TEST(a_cancel_ends_a_read_that_a_worker_is_just_beginning) {
     for (int i = 0; i < tries(3000); i++) {
       paluring_completion completion;
       paluring_io io = start_op(ring, with_flags(read_op(ends.read, buf, NULL, NULL), PALURING_OP_ASYNC));
-      if (i % 2) CHECK_EQ(paluring_ring_submit(ring), 1);
+      if (i % 2) CHECK(paluring_ring_submit(ring) >= 1);
       for (int k = 0; k < i % 200; k++) atomic_thread_fence(memory_order_seq_cst);
       CHECK_EQ(paluring_io_cancel(ring, io), 0);
       CHECK_EQ(paluring_io_wait(ring, io, LONG_ENOUGH, &completion), 0);

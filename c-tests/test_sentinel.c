@@ -319,7 +319,7 @@ TEST(after_the_release_of_an_open_ring_no_read_lands_in_memory_that_was_given_ba
   if (fd < 0) SKIP("the temporary directory has no O_DIRECT");
   paluring_ring *watcher = ring_open(PALURING_MODE_OWNER, 8, 0);
   uint64_t held = 0;
-  for (int round = 0; round < 6; round++) {
+  for (int round = 0; round < 6 || (held == 0 && round < 20); round++) { /* a slow machine may find all done */
     ROW(HOST_MODE_NAMES[round % 2]);
     paluring_ring *ring = ring_open(HOST_MODES[round % 2], BLOCKS, BLOCKS);
     DO(start_blocks(ring, fd));

@@ -122,7 +122,7 @@ static void wait_under_signals(const struct blocking *call, uint32_t mode) {
   scene.ring = ring_open(mode, 0, 0);
   CHECK(scene.ring);
   for (int i = 0; i < READS; i++) {
-    scene.pipes[i] = open_pipe();
+    scene.pipes[i] = open_socket();
     scene.bufs[i] = new_buf(8);
     paluring_op op = with_flags(read_op(scene.pipes[i].read, scene.bufs[i], call->calls_back ? note : NULL, NULL), call->flags);
     op.user_data = (uintptr_t)i;

@@ -32,7 +32,7 @@ GNU = ("ls", "nm")
 GUEST = ["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "768"]
 GUEST += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]
 GUEST += ["-append", "console=ttyS0 root=/dev/nvme0n1 rw rootwait init=/init panic=-1 quiet loglevel=2 mitigations=off"]
-READ_RATE = 64 << 20
+READ_RATE = 48 << 20
 DISK_SIZE = "512M"
 
 
