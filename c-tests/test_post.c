@@ -3,7 +3,8 @@
  * Functions posted to a ring's driver: once, in order, from any thread. */
 #include "scene.h"
 
-enum { POSTERS = 8, POSTS = 5000 };
+enum { POSTERS = 8 };
+#define POSTS tries(5000)
 
 static const uint32_t ALL_MODES[] = {PALURING_MODE_OWNER, PALURING_MODE_SHARED, PALURING_MODE_BACKGROUND};
 static const char *const ALL_MODE_NAMES[] = {"OWNER", "SHARED", "BACKGROUND"};
@@ -86,7 +87,7 @@ TEST(a_post_that_posts_again_leaves_each_process_bounded) {
     atomic_store(&ran, 0);
     ring = ring_with_cq(HOST_MODES[m], 8, 0, 0);
     CHECK_EQ(paluring_ring_post(ring, post_again, 0), 0);
-    for (int i = 1; i <= 1000; i++) {
+    for (int i = 1; i <= tries(1000); i++) {
       CHECK_EQ(paluring_ring_process(ring, 0), 0);
       CHECK_EQ(atomic_load(&ran), i);
     }
@@ -106,7 +107,7 @@ static void *post_stop(void *argument) {
 TEST(a_post_ends_every_wait_of_a_loop_with_nothing_else_to_do) {
   for (size_t m = 0; m < COUNT_OF(HOST_MODES); m++) {
     ROW(HOST_MODE_NAMES[m]);
-    for (int try = 0; try < 500; try++) {
+    for (int try = 0; try < tries(500); try++) {
       bool stopped = false;
       ring = ring_with_cq(HOST_MODES[m], 8, 0, 0);
       pthread_t thread = start_thread(post_stop, &stopped);
@@ -206,7 +207,7 @@ static void release_in_post(uintptr_t user_data) {
 TEST(a_post_may_close_and_release_the_ring) {
   for (size_t m = 0; m < COUNT_OF(ALL_MODES); m++) {
     ROW(ALL_MODE_NAMES[m]);
-    for (int try = 0; try < 100; try++) {
+    for (int try = 0; try < tries(100); try++) {
       atomic_store(&ran, 0);
       ring = ring_with_cq(ALL_MODES[m], 8, 0, 0);
       CHECK_EQ(paluring_ring_post(ring, close_in_post, (uintptr_t)ring), 0);

@@ -197,7 +197,7 @@ TEST(a_zero_copy_send_that_fails_completes_once_with_its_error) {
   };
   for (size_t i = 0; i < COUNT_OF(rows); i++) {
     ROW(rows[i].name);
-    for (int k = 0; k < 100; k++) {
+    for (int k = 0; k < tries(100); k++) {
       atomic_int released = 0;
       struct seen seen = {0};
       start_send(ring, rows[i].fd, &released, &seen);
@@ -216,7 +216,7 @@ TEST(a_zero_copy_send_that_fails_completes_once_with_its_error) {
 
 TEST(close_delivers_a_zero_copy_send_once_and_frees_nothing_that_the_kernel_still_sends) {
   paluring_ring *watcher = ring_open(PALURING_MODE_OWNER, 8, 0);
-  for (int i = 0; i < 40; i++) {
+  for (int i = 0; i < tries(40); i++) {
     static const int64_t limits[] = {0, 5 * MS};
     atomic_int released = 0;
     struct seen seen = {0};
