@@ -73,43 +73,6 @@ TEST(cancel_then_wait_with_and_without_a_limit_gives_the_one_completion) {
   }
 }
 
-struct fresh {
-  paluring_ring *ring;
-  struct ends ends;
-  paluring_buf *buf;
-  int delay;
-};
-
-/* A thread's first worker is just being made when the cancel comes. */
-static void *cancel_at_a_fresh_worker(void *argument) {
-  struct fresh *self = argument;
-  paluring_completion completion = {0};
-  paluring_io io = start_op(self->ring, with_flags(read_op(self->ends.read, self->buf, NULL, NULL), PALURING_OP_ASYNC));
-  EXPECT(paluring_ring_submit(self->ring) >= 0);
-  for (int64_t end = now_ns() + self->delay * INT64_C(1000); now_ns() < end;) continue;
-  EXPECT_EQ(paluring_io_cancel(self->ring, io), 0);
-  EXPECT_EQ(paluring_io_wait(self->ring, io, LONG_ENOUGH, &completion), 0);
-  EXPECT_EQ(completion.result, -ECANCELED);
-  return NULL;
-}
-
-/* The kernel can't find an I/O that a worker is about to take: asked once, one of a thousand cancels would do nothing. */
-TEST(a_cancel_that_the_kernel_misses_ends_the_io_all_the_same) {
-  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
-    ROW(HOST_MODE_NAMES[mode]);
-    struct fresh self = {.ends = open_pipe(), .buf = new_buf(1)};
-    for (int i = 0; i < tries(1500) && !has_failed(); i++) {
-      self.ring = ring_open(HOST_MODES[mode], 8, 8);
-      self.delay = i % 100;
-      pthread_join(start_thread(cancel_at_a_fresh_worker, &self), NULL);
-      paluring_ring_release(self.ring);
-    }
-    EXPECT_EQ(paluring_buf_refs(self.buf), 1);
-    paluring_buf_release(self.buf);
-    close_pipe(self.ends);
-  }
-}
-
 /* The kernel doesn't stop reads of a disk: they end in their own time, with what they read. */
 TEST(cancelled_disk_reads_give_their_true_results) {
   enum { BLOCKS = 32, BLOCK = 256 * 1024 };
@@ -249,7 +212,6 @@ TEST(the_slot_of_a_running_callback_is_its_own_and_no_other_threads) {
 int main(void) {
   RUN(of_bad_entries_among_good_ones_each_has_its_one_completion_and_stops_no_other);
   RUN(cancel_then_wait_with_and_without_a_limit_gives_the_one_completion);
-  RUN(a_cancel_that_the_kernel_misses_ends_the_io_all_the_same);
   RUN(cancelled_disk_reads_give_their_true_results);
   RUN(what_a_thousand_waiting_entries_point_to_stays_as_it_was_at_their_start);
   RUN(the_slot_of_a_running_callback_is_its_own_and_no_other_threads);
