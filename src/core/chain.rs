@@ -182,7 +182,7 @@ impl<B: Backend> State<B> {
     fn release_first(&mut self, tail: u32) -> bool {
         let Some(&mut Link { first, pending, .. }) = self.link_of(tail) else { return false };
         let Some(io) = self.table.get(first).filter(|io| io.state == At::Held) else { return false };
-        let is_unasked = io.result == -libc::ECANCELED && !io.is(marks::CANCELLED | marks::TIMED_OUT | marks::DROPPED);
+        let is_unasked = io.result == -libc::ECANCELED && !io.is(marks::CANCELLED | marks::TIMED_OUT);
         let mut cause = self.link_of(first).and_then(|link| link.cause);
         if is_unasked && cause.is_none() {
             if pending > 0 {
@@ -243,7 +243,7 @@ impl<B: Backend> State<B> {
     fn restart(&mut self, first: u32, tail: u32) -> bool {
         let (mut slot, mut count) = (first, 0);
         while let Some(after) = self.link_of(slot).map(|link| link.after) {
-            let asked = marks::CANCELLED | marks::TIMED_OUT | marks::DROPPED;
+            let asked = marks::CANCELLED | marks::TIMED_OUT;
             if !self.table.get(slot).is_some_and(|io| io.result == -libc::ECANCELED && !io.is(asked)) {
                 return false;
             }

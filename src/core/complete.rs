@@ -131,8 +131,7 @@ impl<B: Backend> State<B> {
     #[cold]
     fn submit_again(&mut self, slot: u32) -> bool {
         let Some(&sqe) = self.again.get(slot as usize) else { return false };
-        let unasked =
-            self.table.get(slot).is_some_and(|io| !io.is(marks::CANCELLED | marks::TIMED_OUT | marks::DROPPED));
+        let unasked = self.table.get(slot).is_some_and(|io| !io.is(marks::CANCELLED | marks::TIMED_OUT));
         if !unasked || self.phase != Phase::Open || self.reserve_entry().is_err() {
             return false;
         }
