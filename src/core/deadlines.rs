@@ -31,6 +31,11 @@ impl Deadlines {
         self.heap.first().filter(|deadline| deadline.at <= now).map(|deadline| deadline.slot)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Room for `count` more, so that the next inserts can't fail.
     pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
         Ok(self.heap.try_reserve(count)?)

@@ -8,9 +8,9 @@ use crate::core::op::{Form, Template};
 use crate::core::start::Start;
 use crate::core::table::{Kind, To};
 use crate::core::{Result, Status};
-use crate::sys::Cqe;
 use crate::sys::entry::op;
 use crate::sys::fake::{Log, Outcome};
+use crate::sys::{Cqe, Sqe, os};
 
 impl Host<'_> {
     pub(super) fn step(&mut self, step: Step) {
@@ -72,7 +72,12 @@ impl Host<'_> {
         match step {
             Step::Fault(fault) => kernel.faults.push_back(fault),
             Step::Work(pick, outcome) => {
-                at(pick).into_iter().for_each(|place| kernel.end(place, outcome, false, around));
+                let times = if outcome == Outcome::Event { pick / 64 } else { 0 };
+                for _ in 0..=times {
+                    let workable = kernel.workable();
+                    let at = workable.get(usize::from(pick) % workable.len().max(1));
+                    at.into_iter().for_each(|place| kernel.end(*place, outcome, false, around));
+                }
             }
             Step::EndOrphans(count) if self.closed => kernel.end_orphans(count.into(), around),
             _ if self.closed => {}
@@ -104,7 +109,7 @@ impl Host<'_> {
     fn ready(&mut self) {
         match self.ring.ready() {
             Ok(there) => {
-                if there as u32 != self.ring.lock(crate::sys::os::thread_id()).deliverable() {
+                if there as u32 != self.ring.lock(os::thread_id()).deliverable() {
                     self.wrong("ready counts wrongly");
                 }
             }
@@ -156,8 +161,30 @@ impl Host<'_> {
         let result = self.ring.cancel(self.ios[io].handle);
         self.check_change(io, result, "cancel");
         if result.is_ok() {
-            self.ios[io].asked = true;
+            let log = self.log(self.ios[io].handle);
+            let one = &mut self.ios[io];
+            one.asked = true;
+            one.asked_early |= log.pushed > 0 && !log.read_last && one.chain.is_none();
+            self.check_asked(io);
         }
+    }
+
+    /// The kernel is, or will be, asked to cancel an I/O that it has. (What a chain has not begun with is asked later.)
+    fn check_asked(&self, io: usize) {
+        let (one, log) = (&self.ios[io], self.log(self.ios[io].handle));
+        if log.pushed == 0 || log.read_last || one.chain.is_some() || self.closing {
+            return;
+        }
+        if !self.cancels(one.handle) {
+            self.wrong(format!("nothing asks the kernel to cancel {one:?}"));
+        }
+    }
+
+    /// Whether an entry that cancels an I/O, or with 0 all, is on its way.
+    fn cancels(&self, handle: u64) -> bool {
+        let cancels = |sqe: &Sqe| sqe.opcode == op::ASYNC_CANCEL && sqe.addr == handle;
+        let waits = self.ring.lock(os::thread_id()).overflow.iter().any(cancels);
+        waits || self.kernel(|kernel| kernel.has_cancel_of(handle))
     }
 
     pub(super) fn set_timeout(&mut self, io: usize, ns: i64) {
@@ -168,7 +195,9 @@ impl Host<'_> {
         }
         if result.is_ok() && ns > 0 {
             let at = self.now() + ns as u64;
-            self.ios[io].limit(at);
+            self.ios[io].set_limit(at);
+        } else if result.is_ok() {
+            self.ios[io].limit = None;
         }
     }
 
@@ -200,7 +229,12 @@ impl Host<'_> {
 
     pub(super) fn cancel_all(&mut self) {
         match self.ring.cancel_all() {
-            Ok(_) => self.note_cancel(|_| true),
+            Ok(_) => {
+                self.note_cancel(|_| true);
+                if !self.cancels(0) {
+                    self.wrong("nothing asks the kernel to cancel all");
+                }
+            }
             Err(Status::CLOSED) if self.closing => {}
             Err(status) => self.wrong(format!("cancel_all says {status:?}")),
         }
@@ -213,8 +247,13 @@ impl Host<'_> {
                 if !owed || user_data != io {
                     self.wrong(format!("a drop gives {user_data} back for {:?}", self.ios[io]));
                 }
+                let late = self.log(self.ios[io].handle).read_last;
                 let one = &mut self.ios[io];
-                one.dropped = true;
+                (one.dropped, one.dropped_late) = (true, late);
+                if one.is_multishot() {
+                    self.check_asked(io);
+                }
+                let one = &mut self.ios[io];
                 self.drops += 1;
                 if let Some(ready) = one.ready.take() {
                     self.asking[ready].replaced = true;

@@ -3,6 +3,7 @@
 
 use std::num::NonZeroUsize;
 
+use super::bufs::LEN;
 use super::host::{Host, plain, template};
 use super::io::{Fate, One};
 use super::step::{Asked, Links, Then, What};
@@ -46,9 +47,10 @@ impl Host<'_> {
                 if asked.what == What::ReadList { crate::sys::entry::op::READV } else { templates[at].sqe.opcode };
             let mut one = One::new(handles[at], asked, opcode, templates[at].sqe.fd);
             one.buf = bufs[at].as_ref().map_or(0, |buf| buf.as_ptr() as usize);
+            one.hard = links.hard;
             one.chain = (count > 1).then_some(next..next + members.len());
             if asked.timeout_ns > 0 {
-                one.limit(now + asked.timeout_ns as u64);
+                one.set_limit(now + asked.timeout_ns as u64);
             }
             if asked.what == What::CloseFd {
                 let fd = one.fd;
@@ -85,6 +87,36 @@ impl Host<'_> {
             fate.causes.extend(self.closing.then_some(Status::LOST.code()));
         }
         fate
+    }
+
+    /// The kernel has run chains in their order, and nothing behind what failed.
+    pub(super) fn check_chains(&self) {
+        for (at, one) in self.ios.iter().enumerate() {
+            let Some(chain) = one.chain.clone() else { continue };
+            let log = self.log(one.handle);
+            for before in chain.start..at {
+                let earlier = self.log(self.ios[before].handle);
+                let ran = earlier.last.filter(|_| earlier.began > 0);
+                let good = ran.is_some_and(|last| last.result >= 0 && !self.is_short(before, last.result));
+                let late = earlier.began > 0 && earlier.done > log.began;
+                if log.began > 0 && (late || !good && !one.hard) {
+                    self.wrong(format!(
+                        "{:?} with {earlier:?} was to run before {one:?} with {log:?}",
+                        self.ios[before]
+                    ));
+                }
+            }
+        }
+    }
+
+    fn is_short(&self, io: usize, result: i32) -> bool {
+        let whole = match self.ios[io].what {
+            What::Read => LEN,
+            What::Write | What::ReadSlice => LEN / 2,
+            What::ReadList => 2 * LEN,
+            _ => 0,
+        };
+        (result as usize) < whole
     }
 
     /// A chain's completions come in its order.

@@ -34,13 +34,14 @@ impl Host<'_> {
 /// The counts are those of a recount.
 fn check_state(state: &mut State<Fake>) -> Vec<String> {
     let slots: Vec<u32> = state.table.iter().map(|(slot, _)| slot).collect();
-    let (mut queued, mut done, mut unwanted, mut unfinished) = (0, 0, 0, 0);
+    let (mut queued, mut done, mut unwanted, mut unfinished, mut timed) = (0, 0, 0, 0, 0);
     let mut faults = Vec::new();
     for slot in slots {
         let events = state.table.old_side(slot).map_or(0, |side| side.events.len() as u32);
         let Some(io) = state.table.get(slot) else { continue };
         queued += u32::from(io.state == At::Queued);
         unfinished += u64::from(io.state != At::Done);
+        timed += u64::from(io.deadline != deadlines::NONE);
         if io.is_unwanted() {
             unwanted += u32::from(io.state != At::Done);
         } else {
@@ -66,6 +67,7 @@ fn check_state(state: &mut State<Fake>) -> Vec<String> {
         ("callbacks", u64::from(counts.callbacks), u64::from(callbacks)),
         ("reapable", u64::from(counts.reapable), u64::from(reapable)),
         ("unfinished", state.unfinished(), unfinished),
+        ("deadlines", state.deadlines.len() as u64, timed),
     ];
     faults.extend(
         pairs

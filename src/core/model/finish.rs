@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::host::Host;
+use super::io::One;
 use super::step::{Step, Wait};
+use crate::core::open::Mode;
 use crate::core::table::To;
 use crate::core::{Status, quarantine};
+use crate::sys::os;
 
 /// How long a thread may take to release a buffer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,7 +22,7 @@ impl Host<'_> {
     pub(super) fn finish(&mut self) {
         self.kernel(|kernel| {
             kernel.faults.clear();
-            kernel.plan.refused_binds = 0;
+            kernel.plan.refused_registers = 0;
         });
         if !self.closed && !self.lost && !self.case.released {
             self.come_to_rest();
@@ -36,6 +39,7 @@ impl Host<'_> {
 
     /// Cancel all and drain: nothing is in flight then, and nobody but the host has its buffers.
     fn come_to_rest(&mut self) {
+        self.check_unwanted();
         self.cancel_all();
         self.drive(Step::Drain(Wait::Never));
         if self.closed {
@@ -55,6 +59,19 @@ impl Host<'_> {
         let at_work = self.kernel(|kernel| kernel.workable().len());
         if at_work > 0 {
             self.wrong(format!("the kernel has {at_work} requests after a drain"));
+        }
+    }
+
+    /// Nobody asked for the end of these, wanted or not: what a thread's exit had cancelled has been submitted again.
+    fn check_unwanted(&self) {
+        let unasked = |one: &&One| !one.asked && one.earliest.is_none() && one.chain.is_none() && !one.is_owed();
+        let dropped = |one: &&One| one.dropped && one.is_multishot();
+        for one in self.ios.iter().filter(|one| self.case.mode == Mode::Shared && unasked(one) && !dropped(one)) {
+            let log = self.log(one.handle);
+            let waits = self.ring.lock(os::thread_id()).overflow.iter().any(|sqe| sqe.user_data == one.handle);
+            if !waits && log.read_last && log.noted.or(log.last).is_some_and(|cqe| cqe.result == -libc::ECANCELED) {
+                self.wrong(format!("{one:?} was cancelled by nobody"));
+            }
         }
     }
 
@@ -115,6 +132,7 @@ impl Host<'_> {
 
     fn check_end(&mut self) {
         self.check_posts();
+        self.check_chains();
         let owed: Vec<String> = self.ios.iter().filter(|one| one.is_owed()).map(|one| format!("{one:?}")).collect();
         if !owed.is_empty() {
             self.wrong(format!("never told of {owed:?}"));

@@ -81,7 +81,8 @@ impl<'r> Host<'r> {
     }
 
     pub(super) fn moment(&self) -> Moment {
-        Moment { now: self.now(), mode: self.case.mode, closing: self.closing, lost: self.lost }
+        let bound = self.kernel(|kernel| kernel.bound);
+        Moment { now: self.now(), mode: self.case.mode, closing: self.closing, lost: self.lost, bound }
     }
 
     /// One of those that fit, the newest first.
@@ -129,7 +130,7 @@ impl<'r> Host<'r> {
         one.buf = buf.map_or(0, |buf| buf.as_ptr() as usize);
         one.moved = moved;
         if asked.timeout_ns > 0 {
-            one.limit(self.now() + asked.timeout_ns as u64);
+            one.set_limit(self.now() + asked.timeout_ns as u64);
         }
         if let Some(moved) = moved {
             self.bufs.give(moved);
@@ -152,12 +153,21 @@ impl<'r> Host<'r> {
         if !untouched {
             self.wrong("a start that failed took something");
         }
-        let free = self.ring.lock(crate::sys::os::thread_id()).table.free();
         match status {
             Status::CLOSED if self.closing => {}
-            Status::EAGAIN if !self.closing && free <= count => self.room.wanted = true,
+            Status::EAGAIN if !self.closing && self.slots_taken() + count + 1 > self.case.max_in_flight => {
+                self.room.wanted = true
+            }
             _ => self.wrong(format!("a start was refused: {status:?}")),
         }
+    }
+
+    /// Slots that I/Os may stand in: each until its completion is delivered, or is the library's to throw away.
+    fn slots_taken(&self) -> u32 {
+        // What lets go of a buffer or descriptor, and what nobody wanted when it came, waits for a call that lets go.
+        let light = |one: &One| one.buf == 0 && !matches!(one.what, What::Accept | What::AcceptMulti | What::Open);
+        let gone = |one: &One| one.ended || one.dropped_late && light(one);
+        self.ios.iter().filter(|one| !gone(one)).count() as u32
     }
 
     /// The host gets a completion; → its I/O.

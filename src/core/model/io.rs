@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the host knows of each I/O, and whether what it is told of it is right.
 
-use super::step::{Asked, Then};
+use super::step::{Asked, Then, What};
 use crate::core::Status;
 use crate::core::open::Mode;
 use crate::core::table::{Completion, To, completion_flags};
@@ -13,6 +13,7 @@ use crate::sys::fake::Log;
 pub(super) struct One {
     pub(super) handle: u64,
     pub(super) to: To,
+    pub(super) what: What,
     pub(super) then: Then,
     pub(super) opcode: u8,
     pub(super) fd: i32,
@@ -20,15 +21,22 @@ pub(super) struct One {
     pub(super) buf: usize,
     /// The host's buffer whose reference it was given.
     pub(super) moved: Option<usize>,
-    /// A cancel was asked for.
+    /// A cancel was asked for; and that before its end.
     pub(super) asked: bool,
-    /// The nearest time limit it ever had.
+    pub(super) asked_early: bool,
+    /// Its time limit, and the nearest that it ever had.
+    pub(super) limit: Option<u64>,
     pub(super) earliest: Option<u64>,
     pub(super) events: usize,
     pub(super) ended: bool,
     pub(super) dropped: bool,
+    /// It was complete when it was dropped.
+    pub(super) dropped_late: bool,
     /// The members of its chain, in order.
     pub(super) chain: Option<std::ops::Range<usize>>,
+    pub(super) hard: bool,
+    /// What it was told at last.
+    pub(super) result: i32,
     /// The ready function that waits.
     pub(super) ready: Option<usize>,
 }
@@ -41,6 +49,8 @@ pub(super) struct Moment {
     pub(super) closing: bool,
     /// Completions may have been lost.
     pub(super) lost: bool,
+    /// The kernel can have been given something.
+    pub(super) bound: bool,
 }
 
 /// What an I/O's chain has been through.
@@ -57,17 +67,23 @@ impl One {
         Self {
             handle,
             to: asked.to,
+            what: asked.what,
             then: asked.then,
             opcode,
             fd,
             buf: 0,
             moved: None,
             asked: false,
+            asked_early: false,
+            limit: None,
             earliest: None,
             events: 0,
             ended: false,
             dropped: false,
+            dropped_late: false,
             chain: None,
+            hard: false,
+            result: 0,
             ready: None,
         }
     }
@@ -81,6 +97,10 @@ impl One {
         self.to == To::Kept && self.is_owed()
     }
 
+    pub(super) fn is_multishot(&self) -> bool {
+        matches!(self.what, What::RecvMulti | What::PollMulti | What::AcceptMulti)
+    }
+
     /// It may be in flight, though nobody wants it.
     pub(super) fn is_live(&self) -> bool {
         !self.ended
@@ -90,7 +110,8 @@ impl One {
         self.ended || self.dropped
     }
 
-    pub(super) fn limit(&mut self, at: u64) {
+    pub(super) fn set_limit(&mut self, at: u64) {
+        self.limit = Some(at);
         self.earliest = Some(self.earliest.map_or(at, |earliest| earliest.min(at)));
     }
 
@@ -116,12 +137,13 @@ impl One {
     }
 
     fn told_last(&mut self, told: &Completion, log: &Log, fate: &Fate, at: Moment) -> Result<(), String> {
-        self.ended = true;
+        (self.ended, self.result) = (true, told.result);
         if self.events != log.read_events {
             return Err(format!("{} of {} events told before the end", self.events, log.read_events));
         }
         let abandoned = told.result == Status::ORPHANED.code() || told.result == Status::LOST.code();
         if abandoned && !at.closing
+            || abandoned && !at.bound
             || told.result == Status::LOST.code() && !at.lost
             || u32::from(self.opcode) != told.opcode
         {
@@ -141,6 +163,9 @@ impl One {
             || cancelled && !self.asked && !fate.asked && !at.closing
         {
             return Err("a mark for nothing".into());
+        }
+        if self.asked_early && !cancelled {
+            return Err("CANCELLED is missing".into());
         }
         let (result, extra, flags) = match (log.last.filter(|_| log.read_last), log.noted) {
             (Some(notif), Some(noted)) if notif.flags & cqe_flags::NOTIF != 0 => {

@@ -42,6 +42,13 @@ fn a_zero_copy_send_that_a_thread_takes_with_it_is_submitted_again() {
     passes(Shared, &steps);
 }
 
+/// A dropped I/O is not cancelled: it was when the thread that had submitted it exited.
+#[test]
+fn a_dropped_write_that_a_thread_takes_with_it_is_submitted_again() {
+    let write = asked(Write, Kept, Nothing);
+    passes(Shared, &[Start(write), Submit, Drop(0), CancelUnasked(0), Run(0, No)]);
+}
+
 /// The first member's `extra` said -ECANCELED: it was told of before the cause was noted.
 #[test]
 fn a_deadline_of_a_chain_that_waits_for_room_is_its_cause() {

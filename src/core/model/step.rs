@@ -323,7 +323,7 @@ fn step() -> impl Strategy<Value = Step> {
 pub(super) fn case(mode: Mode) -> impl Strategy<Value = Case> {
     let shape = (0..4u32, 0..3u32, 2..16u32, any::<[u8; 4]>());
     (shape, any::<u64>(), proptest::collection::vec(step(), 1..48)).prop_map(move |(shape, seed, steps)| {
-        let (entries, cq, max_in_flight, [inline, stubborn, bits, binds]) = shape;
+        let (entries, cq, max_in_flight, [inline, stubborn, bits, registers]) = shape;
         Case {
             mode,
             entries: 1 << entries,
@@ -333,7 +333,7 @@ pub(super) fn case(mode: Mode) -> impl Strategy<Value = Case> {
                 wakes_by_poll: bits & 1 == 1,
                 inline: u64::from(inline % 3) * 30,
                 stubborn: u64::from(stubborn % 3) * 20,
-                refused_binds: u32::from(binds % 8 == 7),
+                refused_registers: u32::from(registers % 8).saturating_sub(5),
             },
             seed,
             steps,

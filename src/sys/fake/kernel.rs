@@ -33,6 +33,11 @@ pub(crate) struct Log {
     pub(crate) resubmitted: u32,
     /// Taken out of the submission queue again.
     pub(crate) severed: bool,
+    /// When the kernel began with it, and was done; 0 = not yet.
+    pub(crate) began: u64,
+    pub(crate) done: u64,
+    /// Cancels that named it.
+    pub(crate) cancels: u32,
 }
 
 /// A completion, and the request that it ends.
@@ -58,7 +63,9 @@ pub(crate) struct Kernel {
     pub(super) overflow: VecDeque<Posted>,
     pub(crate) faults: Faults,
     pub(crate) log: HashMap<u64, Log>,
-    bound: bool,
+    /// Goes up with each beginning and end of a request.
+    pub(super) steps: u64,
+    pub(crate) bound: bool,
     pub(super) closed: bool,
     /// Completions were lost since the last enter.
     bad_record: bool,
@@ -87,6 +94,7 @@ impl Kernel {
             overflow: VecDeque::new(),
             faults: Faults::new(),
             log: HashMap::new(),
+            steps: 0,
             bound: !setup.single_issuer,
             closed: false,
             bad_record: false,
@@ -109,16 +117,22 @@ impl Kernel {
     }
 
     pub(super) fn bind(&mut self) -> SysResult<()> {
-        if self.plan.refused_binds > 0 {
-            self.plan.refused_binds -= 1;
-            self.refused.push(libc::ENOMEM);
-            return Err(Errno(libc::ENOMEM));
-        }
+        self.register()?;
         self.bound = true;
         Ok(())
     }
 
+    fn register(&mut self) -> SysResult<()> {
+        if self.plan.refused_registers > 0 {
+            self.plan.refused_registers -= 1;
+            self.refused.push(libc::ENOMEM);
+            return Err(Errno(libc::ENOMEM));
+        }
+        Ok(())
+    }
+
     pub(super) fn register_eventfd(&mut self, fd: i32) -> SysResult<()> {
+        self.register()?;
         self.event_fd = Some(fd);
         Ok(())
     }

@@ -82,8 +82,8 @@ pub(crate) struct Plan {
     pub(crate) inline: u64,
     /// Of 100 requests, how many no cancel reaches.
     pub(crate) stubborn: u64,
-    /// What the first binds say.
-    pub(crate) refused_binds: u32,
+    /// How many calls of register fail first.
+    pub(crate) refused_registers: u32,
 }
 
 impl World {
@@ -162,9 +162,9 @@ pub(crate) fn now() -> Option<u64> {
     with(|world| world.around.now)
 }
 
-/// Close a descriptor if it is one of a world's.
+/// Close a descriptor, where the thread has a world: no other descriptor than the world's may be closed then.
 pub(crate) fn close(fd: i32) -> bool {
-    fd >= FIRST_FILE && with(|world| world.around.files.close(fd, &mut world.around.wrongs)).is_some()
+    with(|world| world.around.files.close(fd, &mut world.around.wrongs)).is_some()
 }
 
 /// Small and the same everywhere.

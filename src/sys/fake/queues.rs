@@ -34,10 +34,10 @@ impl Kernel {
             log.pushed += 1;
             if log.pushed > 1 {
                 let cancelled = log.noted.or(log.last).is_some_and(|cqe| cqe.result == -libc::ECANCELED);
-                if !(log.severed || log.read_last && cancelled) {
+                if !(log.severed || log.read_last && cancelled) || log.cancels > 0 {
                     around.wrongs.push(format!("entry {:#x} pushed again", sqe.user_data));
                 }
-                (log.noted, log.last, log.read_last, log.severed) = (None, None, false, false);
+                (log.noted, log.last, log.read_last, log.severed, log.began) = (None, None, false, false, 0);
                 log.resubmitted += 1;
             }
         }
@@ -78,6 +78,11 @@ impl Kernel {
         !self.overflow.is_empty()
     }
 
+    /// An entry that cancels an I/O, or with 0 all, waits to be taken.
+    pub(crate) fn has_cancel_of(&self, handle: u64) -> bool {
+        self.sq.iter().any(|sqe| sqe.opcode == op::ASYNC_CANCEL && sqe.addr == handle)
+    }
+
     /// Nothing is there, and nothing is to be submitted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.cq.is_empty() && !self.holds_back() && self.sq.is_empty()
@@ -90,9 +95,10 @@ impl Kernel {
 
     /// Tell of something: at once, or with the next enter that asks for events.
     pub(super) fn post(&mut self, cqe: Cqe, ends: Option<Request>, inline: bool) {
+        self.steps += 1;
         if let Some(log) = self.log.get_mut(&cqe.user_data) {
             match &ends {
-                Some(_) => log.last = Some(cqe),
+                Some(_) => (log.last, log.done) = (Some(cqe), self.steps),
                 None if self.requests.iter().any(|one| one.sqe.user_data == cqe.user_data && one.sent) => {
                     log.noted = Some(cqe);
                 }

@@ -34,6 +34,7 @@ pub(crate) struct Request {
     /// Of a timeout: nanoseconds, and then the time.
     spec: u64,
     pub(super) fires_at: Option<u64>,
+    events: i32,
     stubborn: bool,
     /// What follows in its chain.
     tail: VecDeque<Request>,
@@ -50,7 +51,7 @@ impl Request {
             ));
         }
         let spec = if sqe.opcode == op::TIMEOUT { read_spec(sqe.addr) } else { 0 };
-        Self { sqe, memory, sent: false, spec, fires_at: None, stubborn, tail: VecDeque::new() }
+        Self { sqe, memory, sent: false, spec, fires_at: None, events: 0, stubborn, tail: VecDeque::new() }
     }
 
     fn is_bad(&self) -> bool {
@@ -111,6 +112,8 @@ impl Request {
         match outcome {
             Outcome::Failed(errno) => -errno,
             _ if self.makes_descriptor() => around.files.make(),
+            // Each another, so that their order shows.
+            Outcome::Event if self.is_multishot() => self.events,
             Outcome::Short if self.is_transfer() => self.len() / 2,
             _ if self.is_transfer() => self.len(),
             _ => i32::from(self.sqe.opcode == op::POLL_ADD),
@@ -136,6 +139,10 @@ impl Kernel {
 
     /// `inline`: what is complete at once is told at once.
     fn begin(&mut self, mut request: Request, inline: bool, around: &mut Around) {
+        self.steps += 1;
+        if let Some(log) = self.log.get_mut(&request.sqe.user_data) {
+            log.began = self.steps;
+        }
         match request.sqe.opcode {
             op::ASYNC_CANCEL => {
                 let all = request.sqe.op_flags & entry::CANCEL_ALL != 0;
@@ -187,6 +194,7 @@ impl Kernel {
             self.post(Cqe { user_data, result, flags: cqe_flags::NOTIF }, Some(request), inline);
             return;
         }
+        request.events += 1;
         let result = request.result(outcome, around);
         let request = &mut self.requests[place];
         request.transfer(result, around);
@@ -222,6 +230,9 @@ impl Kernel {
 
     /// As the kernel answers a cancel by user_data. What follows in a chain is not found.
     pub(crate) fn cancel(&mut self, user_data: u64, around: &mut Around) -> i32 {
+        if let Some(log) = self.log.get_mut(&user_data) {
+            log.cancels += 1;
+        }
         let found = self.requests.iter().position(|request| request.sqe.user_data == user_data && !request.sent);
         match found {
             None => -libc::ENOENT,
