@@ -170,11 +170,12 @@ TEST(several_rings_quarantines_end_each_by_itself) {
 
 /* ---- a close with a limit ---- */
 
+static int disk = -1;
+
 /* O_DIRECT reads, which no cancel stops; → how many the close orphaned. */
 static int32_t close_with_disk_reads(int64_t timeout_ns) {
   enum { BLOCKS = 64, BLOCK = 1 << 20 };
   char path[PATH_SIZE];
-  static int disk = -1;
   if (disk < 0) {
     int plain = temp_file("disk", (size_t)BLOCKS * BLOCK, 1);
     EXPECT_EQ(fsync(plain), 0);
@@ -212,6 +213,7 @@ TEST(a_close_waits_for_disk_reads_within_its_limit_and_orphans_the_rest) {
     if (has_failed()) return;
     CHECK(quarantine_ends(scene.watcher));
   }
+  close(disk);
   ring_done(scene.watcher);
 }
 

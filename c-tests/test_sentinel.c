@@ -379,6 +379,7 @@ int main(void) {
   RUN(a_forked_child_that_lives_holds_it_back);
   RUN(after_the_release_of_an_open_ring_no_read_lands_in_memory_that_was_given_back);
   RUN(a_forked_child_that_lives_holds_back_only_what_a_raw_clone_copied);
+  if (blocks) close(direct_file());
   free(blocks);
   free(copy);
   return harness_end();
