@@ -142,8 +142,7 @@ impl One {
             return Err(format!("{} of {} events told before the end", self.events, log.read_events));
         }
         let abandoned = told.result == Status::ORPHANED.code() || told.result == Status::LOST.code();
-        if abandoned && !at.closing
-            || abandoned && !at.bound
+        if abandoned && (!at.closing || !at.bound)
             || told.result == Status::LOST.code() && !at.lost
             || u32::from(self.opcode) != told.opcode
         {
