@@ -71,7 +71,8 @@ impl<'r> Host<'r> {
         if refused || !open || !matches!(step, Step::Submit | Step::Run(..) | Step::Wait(..)) {
             return;
         }
-        for one in self.ios.iter().filter(|one| one.is_live() && one.chain.is_none()) {
+        // What was asked to end before is asked again in the library's own time.
+        for one in self.ios.iter().filter(|one| one.is_live() && one.chain.is_none() && !one.asked) {
             let log = self.log(one.handle);
             let late = one.limit.is_some_and(|limit| limit < began) && !log.read_last && log.pushed > 0;
             if late && log.cancels == 0 {

@@ -48,6 +48,9 @@ impl Host<'_> {
         self.check();
         self.take_the_rest();
         self.check_room();
+        if self.closed {
+            return;
+        }
         self.bufs.more.clear();
         let (owed, stats) = (self.ios.iter().filter(|one| one.is_owed()).count(), self.ring.stats());
         if owed > 0 || stats.queued + stats.waiting + stats.completed + stats.dropped > 0 {
