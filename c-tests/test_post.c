@@ -77,7 +77,7 @@ TEST(posts_of_eight_threads_run_once_and_in_order) {
 }
 
 static void post_again(uintptr_t user_data) {
-  if (atomic_fetch_add(&ran, 1) < 999) EXPECT_EQ(paluring_ring_post(ring, post_again, user_data), 0);
+  if (atomic_fetch_add(&ran, 1) < tries(1000) - 1) EXPECT_EQ(paluring_ring_post(ring, post_again, user_data), 0);
   else atomic_store(&stop, true);
 }
 
