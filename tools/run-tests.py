@@ -349,6 +349,8 @@ def main():
     parser.add_argument("suites", nargs="+", choices=SUITES, help="what to run")
     arguments = parser.parse_args()
     arguments.target.mkdir(parents=True, exist_ok=True)
+    # A shell starts what goes to the background with SIGINT ignored; tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     counts = Counts()
     if {"c", "install", "examples", "python", "faults", *checkers.SUITES, *older.SUITES} & set(arguments.suites):
         io_uring(counts, arguments.target)
