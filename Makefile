@@ -112,6 +112,31 @@ $(TARGET)/c-tests/%: c-tests/%.c $(C_HEADERS) include/paluring.h $(LIB)/$(SO).$(
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< $(call LINK,$(LIB))
 
+# --- hosts: event loops that a ring lives in, each with its real library ---
+
+# The packages of pkg-config; hosts without one need nothing more.
+HOST_NAMES    := $(filter-out work serve,$(patsubst examples/hosts/%.c,%,$(wildcard examples/hosts/*.c)))
+HOST_libuv    := libuv
+HOST_glib     := glib-2.0
+HOST_libevent := libevent_core
+HOST_WORK      = $(addprefix examples/hosts/,work.c serve.c)
+HOST_FLAGS     = $(if $(HOST_$*),$(subst -I,-isystem ,$(shell $(PKG_CONFIG) --cflags --libs $(HOST_$*))))
+has_package    = $(or $(if $(HOST_$(1)),,$(1)),$(shell $(PKG_CONFIG) --exists $(HOST_$(1)) && echo $(1)))
+
+.PHONY: hosts test-hosts
+hosts: $(addprefix $(TARGET)/hosts/,$(foreach host,$(HOST_NAMES),$(call has_package,$(host)))) ## build the event loops of examples/hosts whose libraries are installed, into target/hosts
+test-hosts: ## run a ring in event loops of each kind (needs libuv1-dev, libglib2.0-dev, libevent-dev)
+	@$(RUN_TESTS) hosts
+
+$(TARGET)/hosts/%: examples/hosts/%.c $(HOST_WORK) examples/hosts/work.h include/paluring.h $(LIB)/$(SO).$(VERSION)
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $< $(HOST_WORK) $(HOST_FLAGS) $(call LINK,$(LIB))
+
+# Hosts that do something else than they should.
+$(TARGET)/hosts/%: c-tests/hosts/%.c $(wildcard examples/hosts/*) include/paluring.h $(LIB)/$(SO).$(VERSION)
+	@mkdir -p $(@D)
+	$(COMPILE) -Iexamples/hosts -o $@ $< $(HOST_WORK) $(call LINK,$(LIB))
+
 # --- mutations: what the tests notice ---
 
 .PHONY: test-mutations

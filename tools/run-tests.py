@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 import checkers
+import hosts
 import older
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -340,7 +341,7 @@ def abi(counts, target):
 
 
 SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi)}
-SUITES.update(checkers.SUITES | older.SUITES)
+SUITES.update(checkers.SUITES | hosts.SUITES | older.SUITES)
 
 
 def main():
@@ -352,7 +353,7 @@ def main():
     # A shell starts what goes to the background with SIGINT ignored; tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     counts = Counts()
-    if {"c", "install", "examples", "python", "faults", *checkers.SUITES, *older.SUITES} & set(arguments.suites):
+    if {"c", "install", "examples", "python", "faults", *checkers.SUITES, *hosts.SUITES, *older.SUITES} & set(arguments.suites):
         io_uring(counts, arguments.target)
     for suite in arguments.suites:
         print(f"== {suite}", flush=True)
