@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""examples/ffi/read_file.py has the header's structs, constants and functions, and finds the library."""
+"""The examples in Python have the header's structs, constants and functions; examples/ffi/read_file.py finds the library."""
 
 import ctypes
 import importlib.util
@@ -15,13 +15,14 @@ from pathlib import Path
 from cases import BUILD, ROOT, Skip, case, fill, main, same
 
 SCRIPT = ROOT / "examples/ffi/read_file.py"
+ASYNCIO = ROOT / "examples/hosts/asyncio_host.py"
 HEADER = ROOT / "include/paluring.h"
 CC = shlex.split(os.environ.get("CC", "cc"))
 
 
-def script():
+def script(path):
     """The example as a module."""
-    spec = importlib.util.spec_from_file_location("read_file", SCRIPT)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -35,29 +36,29 @@ def read(*arguments, **environment):
     return ran.returncode, ran.stdout, ran.stderr
 
 
-@case("its structs are the header's")
-def structs():
+def structs(path):
     if not shutil.which(CC[0]):
         raise Skip(f"{CC[0]} is not installed")
-    module, lines, expected = script(), [], []
+    module, lines, expected = script(path), [], []
     for name, struct in ("paluring_op", module.Op), ("paluring_completion", module.Completion):
         lines.append(f'printf("{name} %zu\\n", sizeof({name}));')
         expected.append(f"{name} {ctypes.sizeof(struct)}")
         for field, _ in struct._fields_:
             lines.append(f'printf("{field} %zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));')
             expected.append(f"{field} {getattr(struct, field).offset} {getattr(struct, field).size}")
-    lines.append('printf("QUEUE %d\\n", PALURING_OP_QUEUE);')
-    expected.append(f"QUEUE {module.PALURING_OP_QUEUE}")
-    source = f'#include <paluring.h>\n#include <stdio.h>\nint main(void) {{ {" ".join(lines)} return 0; }}\n'
+    for name, value in vars(module).items():
+        if name.startswith(("PALURING_", "IORING_")):
+            lines.append(f'printf("{name} %d\\n", {name});')
+            expected.append(f"{name} {value}")
+    source = f'#include <linux/io_uring.h>\n#include <paluring.h>\n#include <stdio.h>\nint main(void) {{ {" ".join(lines)} return 0; }}\n'
     Path("layout.c").write_text(source)
     subprocess.run([*CC, "-I", HEADER.parent, "-o", "layout", "layout.c"], check=True)
     found = subprocess.run(["./layout"], capture_output=True, text=True, check=True).stdout.splitlines()
     same(found, expected, "the layout in C")
 
 
-@case("its functions take what the header's take")
-def functions():
-    module = script()
+def functions(path):
+    module = script(path)
     text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
     kinds = {"int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64, "uint64_t": ctypes.c_uint64,
              "size_t": ctypes.c_size_t, "uintptr_t": ctypes.c_size_t, "int": ctypes.c_int, "paluring_io": ctypes.c_uint64,
@@ -74,6 +75,11 @@ def functions():
             else:
                 word = re.sub(r"\bconst\b", "", written).split()[0]
                 same(given, kinds[word], f"{name}: the type for {written.strip()}")
+
+
+for path in SCRIPT, ASYNCIO:
+    case(f"{path.name}: its structs and constants are the header's", path)(structs)
+    case(f"{path.name}: its functions take what the header's take", path)(functions)
 
 
 @case("the library by argument, by PALURING_LIB and by PALURING_BUILD")

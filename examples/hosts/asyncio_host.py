@@ -24,8 +24,9 @@ from contextlib import closing, contextmanager
 from concurrent.futures import Future
 from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint16, c_uint32
 from ctypes import c_uint64, c_void_p
-from errno import ECANCELED, ETIME
+from errno import EAGAIN, ECANCELED, ENOMEM, ETIME
 
+PALURING_ERR_CLOSED = -5004
 FILE_POSITION = 2**64 - 1
 BUDGET = 32
 
@@ -168,7 +169,11 @@ class Ring:
 
     def _prepare(self):
         self.prepares = False
-        lib.paluring_ring_prepare(self.handle)  # has something come already, the descriptor is readable, and the loop doesn't sleep
+        status = lib.paluring_ring_prepare(self.handle)
+        if status in (-EAGAIN, -ENOMEM):  # the kernel is short of memory
+            self.loop.call_later(0.01, self._prepare_soon)
+        elif status != PALURING_ERR_CLOSED:
+            check(status)  # 1: something has come already; then the descriptor is readable, and the loop doesn't sleep
 
 
 # --- operations ---
@@ -207,7 +212,7 @@ def raw(opcode, fd, buf=None, length=0, flags=0):
     return op
 
 
-ACCEPT, SEND, RECV = 13, 26, 27  # IORING_OP_*
+IORING_OP_ACCEPT, IORING_OP_SEND, IORING_OP_RECV = 13, 26, 27
 
 
 # --- the work, as in work.c and serve.c ---
@@ -265,12 +270,12 @@ class Work:
     async def serve_connection(self, fd):
         buf = Buffer(65536)
         with socket.socket(fileno=fd):
-            while (length := await self.io(raw(RECV, fd, buf, buf.size), ECHO)) > 0:
-                await self.io(raw(SEND, fd, buf, length, socket.MSG_NOSIGNAL | socket.MSG_WAITALL), ECHO)
+            while (length := await self.io(raw(IORING_OP_RECV, fd, buf, buf.size), ECHO)) > 0:
+                await self.io(raw(IORING_OP_SEND, fd, buf, length, socket.MSG_NOSIGNAL | socket.MSG_WAITALL), ECHO)
 
     async def serve(self, listener):
         connections = []
-        while (fd := await self.io(raw(ACCEPT, listener.fileno(), flags=os.O_CLOEXEC), ECHO)) >= 0:
+        while (fd := await self.io(raw(IORING_OP_ACCEPT, listener.fileno(), flags=os.O_CLOEXEC), ECHO)) >= 0:
             connections.append(asyncio.create_task(self.serve_connection(fd)))
         if fd != -ECANCELED:
             self.fail(f"accept: {os.strerror(-fd)}")

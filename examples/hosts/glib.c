@@ -2,6 +2,7 @@
 /* A ring as a GSource of a GLib main loop: glib [COUNT [SECONDS]]. */
 #include "work.h"
 
+#include <errno.h>
 #include <glib-unix.h>
 #include <glib.h>
 #include <signal.h>
@@ -14,12 +15,13 @@ struct ring_source {
 };
 
 /* Before each sleep. Of sources with the same priority those that were attached last come last; one whose prepare starts
- * I/Os must come before the ring's, which submits them. TRUE: something has come already, the loop doesn't sleep. */
+ * I/Os must come before the ring's, which submits them. TRUE: something has come already, the loop doesn't sleep. A kernel
+ * short of memory is asked again. */
 static gboolean ring_prepare(GSource *source, gint *timeout) {
     int32_t status = paluring_ring_prepare(((struct ring_source *)source)->ring);
-    *timeout = -1;
-    if (status < 0) work_fail("prepare", status);
-    return status != 0;
+    *timeout = status == -EAGAIN || status == -ENOMEM ? 10 : -1;
+    if (status < 0 && *timeout < 0) work_fail("prepare", status);
+    return status > 0;
 }
 
 static gboolean ring_check(GSource *source) {

@@ -2,6 +2,7 @@
 /* A ring in a libevent loop: libevent [COUNT [SECONDS]]. */
 #include "work.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
@@ -44,9 +45,10 @@ int main(int argc, char **argv) {
     if (!work_begin(&work)) return 1;
     while (running) {
         /* Before each sleep, hence one turn of the loop at a time. Has something come already, the descriptor is
-         * readable, and the loop doesn't sleep. */
+         * readable, and the loop doesn't sleep. A kernel short of memory is asked again. */
         status = paluring_ring_prepare(work.ring);
-        if (status < 0) return work_fail("prepare", status), 1;
+        if (status == -EAGAIN || status == -ENOMEM) event_base_loopexit(base, &(struct timeval){.tv_usec = 10000});
+        else if (status < 0) return work_fail("prepare", status), 1;
         event_base_loop(base, EVLOOP_ONCE);
     }
     event_free(readable); /* before the ring's close, which closes the descriptor */

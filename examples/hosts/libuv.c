@@ -2,6 +2,7 @@
 /* A ring in a libuv loop: libuv [COUNT [SECONDS]]. */
 #include "work.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <uv.h>
@@ -10,16 +11,21 @@ struct host {
     uv_loop_t loop;
     uv_prepare_t prepare;
     uv_poll_t poll;
+    uv_timer_t retry;
     uv_signal_t interrupt, terminate;
     struct work work;
 };
 
+static void on_retry(uv_timer_t *unused) { (void)unused; /* the loop comes round */ }
+
 /* Before each sleep. libuv calls the prepare handle that was started first last: start the ring's before all others,
- * whose I/Os it then submits. Has something come already, the descriptor is readable, and the loop doesn't sleep. */
+ * whose I/Os it then submits. Has something come already, the descriptor is readable, and the loop doesn't sleep. A kernel
+ * short of memory is asked again. */
 static void before_sleep(uv_prepare_t *prepare) {
     struct host *host = prepare->data;
     int32_t status = paluring_ring_prepare(host->work.ring);
-    if (status < 0) work_fail("prepare", status);
+    if (status == -EAGAIN || status == -ENOMEM) uv_timer_start(&host->retry, on_retry, 10, 0);
+    else if (status < 0) work_fail("prepare", status);
 }
 
 /* Callbacks run here. What is beyond the budget leaves the descriptor readable. */
@@ -39,6 +45,7 @@ static void finished(void *loop) {
     struct host *host = loop;
     uv_close((uv_handle_t *)&host->prepare, NULL);
     uv_close((uv_handle_t *)&host->poll, NULL);
+    uv_close((uv_handle_t *)&host->retry, NULL);
     uv_close((uv_handle_t *)&host->interrupt, NULL);
     uv_close((uv_handle_t *)&host->terminate, NULL);
 }
@@ -47,6 +54,7 @@ static void watch(struct host *host, int ring_fd) {
     host->prepare.data = host->poll.data = host;
     uv_prepare_init(&host->loop, &host->prepare);
     uv_prepare_start(&host->prepare, before_sleep);
+    uv_timer_init(&host->loop, &host->retry);
     uv_poll_init(&host->loop, &host->poll, ring_fd);
     uv_poll_start(&host->poll, UV_READABLE, on_readable);
     uv_signal_init(&host->loop, &host->interrupt);

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define THREADS 8
+#define THREADS 64 /* a connection takes one */
 #define DEPTH 4
 #define BLOCK 65536
 
@@ -48,10 +48,10 @@ struct job {
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct job *first;
+    struct job *first, **end;
     bool closed;
     pthread_t threads[THREADS];
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .end = &pool.first};
 
 static void pool_add(void (*run)(int fd), int fd) {
     struct job *job = malloc(sizeof *job);
@@ -61,8 +61,8 @@ static void pool_add(void (*run)(int fd), int fd) {
     }
     *job = (struct job){.run = run, .fd = fd};
     pthread_mutex_lock(&pool.lock);
-    job->next = pool.first;
-    pool.first = job;
+    *pool.end = job;
+    pool.end = &job->next;
     pthread_cond_signal(&pool.changed);
     pthread_mutex_unlock(&pool.lock);
 }
@@ -77,6 +77,7 @@ static void *pool_thread(void *unused) {
             continue;
         }
         pool.first = job->next;
+        if (pool.first == NULL) pool.end = &pool.first;
         pthread_mutex_unlock(&pool.lock);
         job->run(job->fd);
         free(job);
