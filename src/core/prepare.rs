@@ -14,7 +14,7 @@ use super::storage::TimeSpec;
 use super::table::Kind;
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
-use crate::sys::{Backend, Sqe, entry, os};
+use crate::sys::{Backend, Errno, Sqe, SysResult, entry, os};
 
 impl<B: Backend> Ring<B> {
     /// The event fd, made at the first call.
@@ -110,6 +110,11 @@ impl<B: Backend> Ring<B> {
     }
 }
 
+/// The one errno that means: it is so already.
+fn unless(done: i32) -> impl FnOnce(Errno) -> SysResult<()> {
+    move |errno| if errno.0 == done { Ok(()) } else { Err(errno) }
+}
+
 impl<B: Backend> State<B> {
     pub(super) fn event_fd(&mut self) -> Result<i32> {
         let fd = match &self.event_fd {
@@ -125,10 +130,12 @@ impl<B: Backend> State<B> {
         if self.event_fd_registered && !self.backend()?.info().defers {
             return Ok(fd);
         }
-        if std::mem::take(&mut self.event_fd_registered) {
-            self.backend()?.unregister_eventfd()?;
+        // A call that failed earlier may have acted all the same: what the kernel says now is what counts.
+        if self.event_fd_registered {
+            self.backend()?.unregister_eventfd().or_else(unless(libc::ENXIO))?;
+            self.event_fd_registered = false;
         }
-        self.backend()?.register_eventfd(fd)?;
+        self.backend()?.register_eventfd(fd).or_else(unless(libc::EBUSY))?;
         self.event_fd_registered = true;
         Ok(fd)
     }

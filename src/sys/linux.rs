@@ -101,7 +101,11 @@ impl Backend for Linux {
         let fd = self.gate.ring_fd;
         if self.info.setup_flags & SETUP_R_DISABLED != 0 {
             // SAFETY: no memory is passed.
-            unsafe { register(fd, REGISTER_ENABLE_RINGS, std::ptr::null_mut(), 0) }?;
+            match unsafe { register(fd, REGISTER_ENABLE_RINGS, std::ptr::null_mut(), 0) } {
+                // EBADFD: an earlier call has enabled it, though it failed.
+                Ok(_) | Err(Errno(libc::EBADFD)) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         match self.register_ring_fd() {
             Ok(index) => {
