@@ -3,14 +3,17 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import __main__ as runner  # run-tests.py, which imports this
+from kernels import vm
 
 # Each host: the package of pkg-config and Debian's that its library is in, and how it is run.
 C_HOSTS = {
@@ -21,22 +24,23 @@ C_HOSTS = {
     "pthreads": (None, None, []),
     "epoll_budget_of_one": (None, None, ["edge"]),
 }
+ROOT = Path(__file__).resolve().parent.parent
+ASYNCIO = ROOT / "examples/hosts/asyncio_host.py"
 COMPLETIONS = 100_000
 CLIENTS = 50
 SECONDS = 60  # a host may take, unless it stands still, which it tells sooner
 
 
-def commands(counts, target):
-    """What can be run here, built: name -> command. What can't is told and skipped."""
-    python = runner.ROOT / "examples/hosts/asyncio_host.py"
-    found = {"asyncio": [sys.executable, str(python)]}
+def c_hosts(counts, suite, target):
+    """The hosts in C that can be built here, built: name -> command. What can't is told and skipped."""
+    found = {}
     for host, (package, debian, *ways) in C_HOSTS.items():
         if package and runner.run([runner.PKG_CONFIG, "--exists", package])[0] != 0:
-            counts.skip(f"hosts: {host}", f"{package} is not installed: apt-get install {debian}")
+            counts.skip(f"{suite}: {host}", f"{package} is not installed: apt-get install {debian}")
             continue
         program = str(target / "hosts" / host)
         fault = runner.make(program)
-        counts.check(f"hosts: {host} builds without a warning", fault)
+        counts.check(f"{suite}: {host} builds without a warning", fault)
         if not fault:
             found |= {" ".join([host, *way]): [program, *way] for way in ways}
     return found
@@ -48,7 +52,7 @@ def hosts(counts, target):
     if fault:
         return counts.fail("hosts", fault)
     chosen = os.environ.get("TEST", "")
-    for name, command in commands(counts, target).items():
+    for name, command in {"asyncio": [sys.executable, str(ASYNCIO)], **c_hosts(counts, "hosts", target)}.items():
         if chosen not in name:
             continue
         with tempfile.TemporaryDirectory(prefix="hosts-", dir=target) as folder:
@@ -104,6 +108,42 @@ def forgotten(target):
     status, output = runner.run([str(program), "edge", str(COMPLETIONS), "1"], timeout=SECONDS)
     told = status == 1 and "nothing comes any more after" in output
     return "" if told else f"status {status}: {runner.last_line(output)}"
+
+
+# --- in virtual machines ---
+
+# Runs a script, and prints the files of all modules that are loaded at its end.
+TELL = """
+import atexit, runpy, sys
+sys.argv.pop(0)
+known = lambda: {file for module in sys.modules.values() if (file := getattr(module, "__file__", None)) and file != sys.argv[0]}
+atexit.register(lambda: print(*(f"module {file}" for file in known()), sep="\\n"))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def for_kernels(counts, target, chosen):
+    """The hosts as programs for a virtual machine, with a twentieth of the completions, and patience. `chosen` is part of a host's
+    name, or of "hosts"."""
+    if not any(chosen in name for name in ("hosts", "asyncio", *C_HOSTS)):
+        return []
+    few, library = (str(COMPLETIONS // 20), "60"), target / "lib/release"
+    commands = c_hosts(counts, "kernels", target).values()
+    programs = [asyncio_for_kernels(counts, library, few)] + [vm.Program(Path(path), library, (*way, *few)) for path, *way in commands]
+    return [program for program in programs if chosen in "hosts" or chosen in program.name]
+
+
+def asyncio_for_kernels(counts, library, arguments):
+    """Python comes along as far as the host uses it, which a run of it here tells."""
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
+    status, output = runner.run([sys.executable, "-c", TELL, str(ASYNCIO), "1000"], env=environment, timeout=SECONDS)
+    modules = re.findall(r"^module (/.+)$", output, re.M)
+    counts.check("kernels: asyncio tells which modules it needs", "" if status == 0 and modules else runner.last_line(output))
+    python, script = Path(sys.executable).resolve(), library.parent.parent / "hosts/asyncio"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f"#!{python} -B\n{ASYNCIO.read_text()}")
+    script.chmod(0o755)
+    return vm.Program(script, library, arguments, (python, *map(Path, modules)))
 
 
 SUITES = {"hosts": hosts}

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import __main__ as runner  # run-tests.py, which imports this
+import hosts
 from kernels import vm
 
 # What a kernel may lack (the words are c-tests/faults/older.c's), and the tests that look at how the library does without.
@@ -33,7 +34,7 @@ def fallbacks(counts, target):
 
 
 def kernels(counts, target):
-    """The C tests on older kernels, in a virtual machine."""
+    """The C tests and the hosts on older kernels, in a virtual machine."""
     if missing := vm.missing():
         return counts.skip("kernels", f"not installed: apt-get install {' '.join(missing)}")
     fault = runner.make("build") or runner.make("build-debug") or runner.make("build-fault-hooks") or runner.make("c-tests")
@@ -41,7 +42,8 @@ def kernels(counts, target):
         return counts.fail("kernels", fault)
     chosen = os.environ.get("TEST", "")
     names = [path.stem for path in sorted(runner.ROOT.glob("c-tests/test_*.c")) if chosen in path.stem]
-    programs = [(target / "c-tests" / name, target / "lib" / BUILDS.get(name, "release")) for name in names]
+    programs = [vm.Program(target / "c-tests" / name, target / "lib" / BUILDS.get(name, "release")) for name in names]
+    programs += hosts.for_kernels(counts, target, chosen)
     told = Lock()
 
     def run_on(package):

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -36,6 +37,17 @@ READ_RATE = 48 << 20
 DISK_SIZE = "512M"
 
 
+class Program(NamedTuple):
+    path: Path
+    build: Path  # the folder of a library's build
+    arguments: tuple[str, ...] = ()
+    needs: tuple[Path, ...] = ()  # files, which are put at the same places
+
+    @property
+    def name(self):
+        return " ".join([self.path.name, *self.arguments])
+
+
 def which(tool):
     return shutil.which(tool, path=PATH)
 
@@ -46,8 +58,7 @@ def missing():
 
 
 def run(folder, package, programs, seconds):
-    """Runs `programs`, pairs of a path and the folder of a library's build, on the kernel of a Debian package, with images
-    kept in `folder`. Yields (name, status, output, seconds that it took) for each, status as subprocess gives it and None for
+    """Runs `programs` on the kernel of a Debian package, with images kept in `folder`. Yields (name, status, output, seconds that it took) for each, status as subprocess gives it and None for
     out of time; and first, with no time, for the kernel itself if it can't be had."""
     folder.mkdir(parents=True, exist_ok=True)
     fetched = subprocess.run([HERE / "fetch", folder, package], stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -56,7 +67,7 @@ def run(folder, package, programs, seconds):
         return
     disk = folder / f"{package}.img"
     make_disk(disk, programs, seconds)
-    left = {path.name for path, _ in programs}
+    left = {program.name for program in programs}
     limit = 60 + 10 * seconds
     yield from results(boot(fetched.stdout.strip(), disk, limit), package, left, seconds)
     for name in sorted(left):
@@ -125,19 +136,22 @@ def make_disk(disk, programs, seconds):
         applets = subprocess.run([root / "bin/busybox", "--list"], check=True, capture_output=True, text=True).stdout
         for applet in set(applets.split()) - {"busybox"}:
             (root / "bin" / applet).symlink_to("busybox")
-        builds = {build for _, build in programs}
+        builds = {program.build for program in programs}
         for build in builds:
             shutil.copytree(build, root / "lib" / build.name, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
-        put(root, "tests", [path for path, _ in programs])
+        put(root, "tests", {program.path for program in programs})
+        for file in {file for program in programs for file in program.needs}:
+            put(root, file.parent.relative_to("/"), [file])
         put(root, "bin", [Path(found) for found in map(which, GNU) if found])
         add_libraries(root, [build / "libpaluring.so" for build in builds])
-        told = (f"{seconds:.0f} {build.name} {path.name}\n" for path, build in programs)
+        told = (f"{seconds:.0f} {program.build.name} {program.name}\n" for program in programs)
         (root / "tests/list").write_text("".join(told))
         disk.unlink(missing_ok=True)
         subprocess.run([which("mkfs.ext4"), "-q", "-F", "-d", root, disk, DISK_SIZE], check=True, capture_output=True)
 
 
 def put(root, folder, files):
+    (root / folder).mkdir(parents=True, exist_ok=True)
     for file in files:
         (root / folder / file.name).unlink(missing_ok=True)
         shutil.copy(file, root / folder)
