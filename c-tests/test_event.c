@@ -197,6 +197,49 @@ TEST(wake_ends_the_sleep_of_an_event_loop) {
   }
 }
 
+/* ---- what the loop's own thread does between prepare and its sleep ---- */
+
+struct elsewhere {
+  paluring_ring *ring;
+  atomic_int calls;
+};
+
+static void *start_elsewhere(void *argument) {
+  struct elsewhere *self = argument;
+  start_only(self->ring, nop_op(count_call, &self->calls));
+  return NULL;
+}
+
+TEST(an_io_started_after_prepare_goes_at_once_with_submit_and_the_sleep_stays_safe) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
+    ROW(HOST_MODE_NAMES[mode]);
+    paluring_ring *ring = ring_open(HOST_MODES[mode], 0, 0);
+    struct ends ends = open_socket();
+    paluring_buf *buf = new_buf(1);
+    int epoll = epoll_on(event_fd_of(ring), EPOLLET);
+    atomic_int calls = 0;
+    struct elsewhere elsewhere = {.ring = ring};
+    for (int round = 0; round < 200; round++) {
+      CHECK_EQ(paluring_ring_prepare(ring), 0);
+      start_only(ring, with_flags(read_op(ends.read, buf, count_call, &calls), PALURING_OP_SUBMIT));
+      if (round % 2) put_byte(ends);
+      else DO(pthread_join(start_thread(start_elsewhere, &elsewhere), NULL)); /* who wakes the loop all the same */
+      CHECK(sleeps_until_woken(epoll, 5000));
+      if (!(round % 2)) put_byte(ends);
+      while (calls < round + 1) {
+        CHECK(paluring_ring_process(ring, 0) >= 0);
+        if (paluring_ring_prepare(ring) == 0 && calls < round + 1) CHECK(sleeps_until_woken(epoll, 5000));
+      }
+      while (paluring_ring_prepare(ring) == 1) CHECK(paluring_ring_process(ring, 0) >= 0);
+    }
+    CHECK_EQ(elsewhere.calls, 100);
+    close(epoll);
+    paluring_buf_release(buf);
+    close_pipe(ends);
+    ring_done(ring);
+  }
+}
+
 /* ---- 20,000 completions, no wake lost ---- */
 
 enum { PIPES = 4 };
@@ -299,6 +342,7 @@ int main(void) {
   RUN(process_with_a_budget_brings_level_and_edge_triggered_loops_back);
   RUN(a_limit_that_is_due_makes_the_fd_readable);
   RUN(wake_ends_the_sleep_of_an_event_loop);
+  RUN(an_io_started_after_prepare_goes_at_once_with_submit_and_the_sleep_stays_safe);
   RUN(level_triggered_loop_loses_no_wake_of_20000_with_ios_started_in_it);
   RUN(edge_triggered_loop_loses_no_wake_of_20000_with_ios_started_in_it);
   RUN(level_triggered_loop_loses_no_wake_of_20000_with_ios_started_by_another_thread);

@@ -129,7 +129,8 @@ def for_kernels(counts, target, chosen):
         return []
     few, library = (str(COMPLETIONS // 20), "60"), target / "lib/release"
     commands = c_hosts(counts, "kernels", target).values()
-    programs = [asyncio_for_kernels(counts, library, few)] + [vm.Program(Path(path), library, (*way, *few)) for path, *way in commands]
+    slow = (str(COMPLETIONS // 100), "60")
+    programs = [asyncio_for_kernels(counts, library, slow)] + [vm.Program(Path(path), library, (*way, *few)) for path, *way in commands]
     return [program for program in programs if chosen in "hosts" or chosen in program.name]
 
 
