@@ -125,6 +125,7 @@ has_package    = $(or $(if $(HOST_$(1)),,$(1)),$(shell $(PKG_CONFIG) --exists $(
 
 .PHONY: hosts test-hosts
 hosts: $(addprefix $(TARGET)/hosts/,$(foreach host,$(HOST_NAMES),$(call has_package,$(host)))) ## build the event loops of examples/hosts whose libraries are installed, into target/hosts
+	@$(foreach host,$(HOST_NAMES),$(if $(call has_package,$(host)),,echo "hosts: not built without $(HOST_$(host)): $(host) (test-hosts names the package)";)) :
 test-hosts: ## run a ring in event loops of each kind (needs libuv1-dev, libglib2.0-dev, libevent-dev)
 	@$(RUN_TESTS) hosts
 

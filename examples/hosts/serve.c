@@ -19,12 +19,12 @@
 
 static struct work *work;
 
-/* Says whether it was started; then the callback comes, once. */
+/* Says whether it was started; then the callback comes, once. Without room the connection is closed: others go on. */
 static bool start(paluring_op *op, paluring_complete_fn callback, void *user_data) {
     op->callback = callback;
     op->user_data = (uintptr_t)user_data;
     int32_t status = paluring_io_start(work->ring, op, NULL);
-    if (status < 0 && status != PALURING_ERR_CLOSED) work_fail("start", status);
+    if (status < 0 && status != PALURING_ERR_CLOSED && status != -EAGAIN) work_fail("start", status);
     return status >= 0;
 }
 
