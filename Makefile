@@ -167,7 +167,7 @@ $(TARGET)/faults/%: c-tests/faults/%.c $(C_HEADERS) include/paluring.h $(LIB)/$(
 .PHONY: test-fallbacks test-kernels
 test-fallbacks: ## run C tests without what older kernels lack, one thing after the other
 	@$(RUN_TESTS) fallbacks
-test-kernels: ## run the C tests in a virtual machine on Debian's older kernels; some minutes (needs qemu-system-x86, busybox-static)
+test-kernels: ## run the C tests and the hosts in a virtual machine on Debian's older kernels; some minutes (needs qemu-system-x86, busybox-static)
 	@$(RUN_TESTS) kernels
 
 .PHONY: run

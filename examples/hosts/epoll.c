@@ -35,7 +35,7 @@ int main(int argc, char **argv) {
     int32_t status = paluring_ring_open(NULL, &work.ring);
     if (status == 0) status = paluring_ring_event_fd(work.ring, &ring_fd);
     if (status < 0) return fprintf(stderr, "epoll: %s\n", paluring_strerror(status)), 1;
-    watch(epoll, signals, EPOLLIN);
+    watch(epoll, signals, EPOLLIN | EPOLLET);
     watch(epoll, ring_fd, EPOLLIN | (edge ? EPOLLET : 0u)); /* either will do */
 
     work.finished = finished;
@@ -55,9 +55,9 @@ int main(int argc, char **argv) {
             if (events[i].data.fd == ring_fd) paluring_ring_process(work.ring, BUDGET);
         }
     }
-    paluring_ring_close(work.ring, -1); /* cancels what is left, and delivers every completion; closes ring_fd */
-    paluring_ring_release(work.ring);
     close(epoll);
     close(signals);
+    paluring_ring_close(work.ring, -1); /* cancels what is left, and delivers every completion; closes ring_fd */
+    paluring_ring_release(work.ring);
     return work_end(&work);
 }

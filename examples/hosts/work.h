@@ -21,11 +21,11 @@
 enum source { COPY, ECHO, FOREIGN, CLOSE, SOURCES };
 
 struct work {
-    const char *host;      /* for messages */
+    const char *host;       /* for messages */
     char *const *arguments; /* [COUNT [SECONDS]] NULL: completions, and how long nothing may happen */
     paluring_ring *ring;
-    void (*serve)(struct work *work);    /* begins copy and echo: work_serve, or the host's own */
-    void (*finished)(void *loop);        /* called once, on the ring's driver: the loop shall end */
+    void (*serve)(struct work *work); /* begins copy and echo: work_serve, or the host's own */
+    void (*finished)(void *loop);     /* called once, on the ring's driver: the loop shall end */
     void *loop;
 
     /* Set by work_begin. */
