@@ -154,7 +154,7 @@ def put(root, folder, files):
     (root / folder).mkdir(parents=True, exist_ok=True)
     for file in files:
         (root / folder / file.name).unlink(missing_ok=True)
-        shutil.copy(file, root / folder)
+        shutil.copy2(file, root / folder)  # with its time, by which Python knows what is compiled already
     add_libraries(root, files)
 
 
