@@ -229,9 +229,6 @@ class Work:
         self.stopped, self.faults = False, []
         self.copied, self.over, self.lock = threading.Event(), asyncio.Event(), threading.Lock()
 
-    def stop(self):
-        self.stopped = True
-
     def fail(self, what):
         self.faults.append(what)
         self.stopped = True
@@ -368,7 +365,7 @@ async def host(count, seconds):
     ring = Ring(loop)
     work = Work(ring, count, seconds)
     for number in signal.SIGINT, signal.SIGTERM:
-        loop.add_signal_handler(number, work.stop)
+        loop.add_signal_handler(number, setattr, work, "stopped", True)
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target, closing(socket.create_server(("127.0.0.1", 0))) as listener:
         print(f"asyncio: echo service on port {listener.getsockname()[1]}", flush=True)
         source.write(os.urandom(SIZE))
@@ -391,12 +388,10 @@ def main(count=100000, seconds=10):
     work = asyncio.run(host(int(count), int(seconds)))
     for fault in work.faults:
         print(f"asyncio: {fault}", file=sys.stderr)
-    came, stopped = work.completions, work.stopped
-    if stopped:
-        print(f"asyncio: stopped after {sum(came.values())} completions")
-    else:
-        print(f"asyncio: {sum(came.values())} completions ({', '.join(f'{source} {came[source]}' for source in (COPY, ECHO, FOREIGN))}), nothing lost")
-    sys.exit(1 if stopped else 0)
+    came = ", ".join(f"{source} {work.completions[source]}" for source in (COPY, ECHO, FOREIGN))
+    total = f"{sum(work.completions.values())} completions"
+    print(f"asyncio: stopped after {total}" if work.stopped else f"asyncio: {total} ({came}), nothing lost")
+    sys.exit(1 if work.stopped else 0)
 
 
 if __name__ == "__main__":
