@@ -143,6 +143,8 @@ static inline bool is_readable(int fd) {
 
 static const uint32_t HOST_MODES[] = {PALURING_MODE_OWNER, PALURING_MODE_SHARED};
 static const char *const HOST_MODE_NAMES[] = {"OWNER", "SHARED"};
+static const uint32_t ALL_MODES[] = {PALURING_MODE_OWNER, PALURING_MODE_SHARED, PALURING_MODE_BACKGROUND};
+static const char *const ALL_MODE_NAMES[] = {"OWNER", "SHARED", "BACKGROUND"};
 
 static inline paluring_stats stats_of(paluring_ring *ring) {
   paluring_stats stats = {.size = sizeof stats};

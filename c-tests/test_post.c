@@ -6,9 +6,6 @@
 enum { POSTERS = 8 };
 #define POSTS tries(5000)
 
-static const uint32_t ALL_MODES[] = {PALURING_MODE_OWNER, PALURING_MODE_SHARED, PALURING_MODE_BACKGROUND};
-static const char *const ALL_MODE_NAMES[] = {"OWNER", "SHARED", "BACKGROUND"};
-
 static paluring_ring *ring;
 static pthread_t driver;
 static atomic_int ran;

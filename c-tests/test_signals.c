@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * A signal each millisecond, whose handler doesn't restart system calls, during every call that blocks: nothing is lost,
- * nothing comes twice, and the call says what it may say of a signal.
+ * A signal each millisecond during every call that blocks, in every mode, whether the calling thread drives or sleeps until
+ * another one's driver brings something: nothing is lost, nothing comes twice, and the call says what it may say of a signal.
  */
 #include "scene.h"
 
@@ -17,9 +17,9 @@ static void count_signal(int number) {
 }
 
 /* To the whole process, of whose threads only the calling one takes it. */
-static timer_t signals_on(void) {
+static timer_t signals_on(int flags) {
   timer_t timer = 0;
-  struct sigaction action = {.sa_handler = count_signal};
+  struct sigaction action = {.sa_handler = count_signal, .sa_flags = flags};
   struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
   struct itimerspec each_ms = {.it_interval.tv_nsec = MS, .it_value.tv_nsec = MS};
   atomic_store(&signals, 0);
@@ -37,6 +37,7 @@ static struct {
   paluring_buf *bufs[READS];
   paluring_io ios[READS];
   atomic_int done[READS], all, interrupted;
+  atomic_bool over;
 } scene;
 
 static void note(uintptr_t user_data, paluring_completion *completion) {
@@ -55,13 +56,23 @@ static void *feed(void *argument) {
   return NULL;
 }
 
-/* The feeder has signals blocked: they come to the thread that waits. */
-static pthread_t start_feeder(void) {
+/* Drives a SHARED ring for the thread that waits. */
+static void *drive(void *argument) {
+  (void)argument;
+  while (!scene.over) {
+    int32_t status = paluring_ring_run(scene.ring, 1, FOREVER);
+    EXPECT(status >= 0 || status == -EBUSY);
+  }
+  return NULL;
+}
+
+/* A thread that has signals blocked: they come to the one that waits. */
+static pthread_t start_quietly(void *(*body)(void *)) {
   sigset_t mask, before;
   sigemptyset(&mask);
   sigaddset(&mask, SIGUSR2);
   pthread_sigmask(SIG_BLOCK, &mask, &before);
-  pthread_t thread = start_thread(feed, NULL);
+  pthread_t thread = start_thread(body, NULL);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return thread;
 }
@@ -71,6 +82,12 @@ static void returned(int32_t count) {
   scene.interrupted += count == 0;
 }
 
+/* It doesn't wait, and tells of no signal. */
+static void call_submit(void) {
+  EXPECT(paluring_ring_submit(scene.ring) >= 0);
+  EXPECT(paluring_ring_process(scene.ring, 0) >= 0);
+  scene.interrupted = atomic_load(&signals);
+}
 static void call_run(void) { returned(paluring_ring_run(scene.ring, BATCH, FOREVER)); }
 static void call_wait(void) {
   int32_t there = paluring_ring_wait(scene.ring, BATCH, FOREVER);
@@ -108,20 +125,26 @@ static void call_prepare(void) {
   EXPECT(paluring_ring_process(scene.ring, 0) >= 0);
 }
 
+/* The calls that any thread may make, which then sleeps while another drives, come last. */
 static const struct blocking {
   const char *name;
   void (*make)(void);
   bool calls_back;
   uint32_t flags;
 } blocking[] = {
-    {"run", call_run, true, 0}, {"wait", call_wait, true, 0}, {"reap", call_reap, false, PALURING_OP_QUEUE},
-    {"drain", call_drain, true, 0}, {"io_wait", call_io_wait, false, 0}, {"prepare", call_prepare, true, 0},
+    {"submit", call_submit, true, 0}, {"run", call_run, true, 0}, {"wait", call_wait, true, 0}, {"prepare", call_prepare, true, 0},
+    {"reap", call_reap, false, PALURING_OP_QUEUE}, {"drain", call_drain, true, 0}, {"io_wait", call_io_wait, false, 0},
 };
+enum { DRIVERS_CALLS = 4 };
 
-static void wait_under_signals(const struct blocking *call, uint32_t mode) {
-  memset(&scene, 0, sizeof scene);
-  scene.ring = ring_open(mode, 0, 0);
-  CHECK(scene.ring);
+static const struct place {
+  const char *name;
+  uint32_t mode;
+  bool sleeps;
+} places[] = {{"OWNER", PALURING_MODE_OWNER, false}, {"SHARED", PALURING_MODE_SHARED, false},
+    {"SHARED, driven by another", PALURING_MODE_SHARED, true}, {"BACKGROUND", PALURING_MODE_BACKGROUND, true}};
+
+static void start_reads(const struct blocking *call) {
   for (int i = 0; i < READS; i++) {
     scene.pipes[i] = open_socket();
     scene.bufs[i] = new_buf(8);
@@ -129,9 +152,19 @@ static void wait_under_signals(const struct blocking *call, uint32_t mode) {
     op.user_data = (uintptr_t)i;
     scene.ios[i] = start_op(scene.ring, op);
   }
-  timer_t timer = signals_on();
-  pthread_t feeder = start_feeder();
+}
+
+static void wait_under_signals(const struct blocking *call, const struct place *place, int flags) {
+  bool driven = place->sleeps && place->mode == PALURING_MODE_SHARED;
+  memset(&scene, 0, sizeof scene);
+  scene.ring = ring_open(place->mode, 0, 0);
+  CHECK(scene.ring);
+  start_reads(call);
+  timer_t timer = signals_on(flags);
+  pthread_t feeder = start_quietly(feed), driver = driven ? start_quietly(drive) : feeder;
   while (scene.all < READS && !has_failed()) call->make();
+  atomic_store(&scene.over, true);
+  if (driven) EXPECT_EQ(paluring_ring_wake(scene.ring), 0), pthread_join(driver, NULL);
   pthread_join(feeder, NULL);
   timer_delete(timer);
   for (int i = 0; i < READS; i++) {
@@ -145,11 +178,15 @@ static void wait_under_signals(const struct blocking *call, uint32_t mode) {
 }
 
 TEST(waits_under_signals_lose_nothing_and_return_early_without_error) {
-  for (size_t i = 0; i < COUNT_OF(blocking) * COUNT_OF(HOST_MODES); i++) {
-    char row[48];
-    snprintf(row, sizeof row, "%s, %s", blocking[i / 2].name, HOST_MODE_NAMES[i % 2]);
-    ROW(row);
-    DO(wait_under_signals(&blocking[i / 2], HOST_MODES[i % 2]));
+  for (size_t p = 0; p < COUNT_OF(places); p++) {
+    for (size_t i = places[p].sleeps ? DRIVERS_CALLS : 0; i < COUNT_OF(blocking); i++) {
+      for (int restart = 0; restart < 2; restart++) { /* SA_RESTART makes no difference */
+        char row[80];
+        snprintf(row, sizeof row, "%s, %s%s", blocking[i].name, places[p].name, restart ? ", restarting" : "");
+        ROW(row);
+        DO(wait_under_signals(&blocking[i], &places[p], restart ? (int)SA_RESTART : 0));
+      }
+    }
   }
 }
 
@@ -169,7 +206,7 @@ static void close_under_signals(uint32_t mode, int round) {
   op.user_data = (uintptr_t)&sync;
   start_only(ring, op);
   start_only(ring, with_flags(read_op(ends.read, buf, note_completion, &read), round % 2 ? PALURING_OP_ASYNC : 0));
-  CHECK(paluring_ring_submit(ring) >= 0);
+  if (mode != PALURING_MODE_BACKGROUND) CHECK(paluring_ring_submit(ring) >= 0);
   CHECK_EQ(paluring_ring_close(ring, FOREVER), 0);
   paluring_ring_release(ring);
   CHECK_EQ(read.calls, 1);
@@ -182,8 +219,8 @@ static void close_under_signals(uint32_t mode, int round) {
 }
 
 TEST(a_close_under_signals_waits_for_all_and_orphans_nothing) {
-  timer_t timer = signals_on();
-  for (int round = 0; (round < 40 || atomic_load(&signals) < 50) && !has_failed(); round++) close_under_signals(HOST_MODES[round / 2 % 2], round);
+  timer_t timer = signals_on(0);
+  for (int round = 0; (round < 60 || atomic_load(&signals) < 50) && !has_failed(); round++) close_under_signals(ALL_MODES[round / 2 % 3], round);
   timer_delete(timer);
 }
 

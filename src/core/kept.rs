@@ -58,6 +58,7 @@ impl<B: Backend> Ring<B> {
         let driver = match self.begin_in_turn(limit, look)? {
             TurnEnd::Found(taken) => return Ok(Some(taken)),
             TurnEnd::Time => return Err(Status::ETIME),
+            TurnEnd::Signal => return Err(Status::EINTR),
             TurnEnd::Driver(driver) => driver,
         };
         let mut found = None;
@@ -131,7 +132,7 @@ impl<B: Backend> Ring<B> {
         let driver = match self.begin_in_turn(limit, |state| enough(take(state)))? {
             TurnEnd::Driver(driver) => driver,
             TurnEnd::Found(()) => return Ok(()),
-            TurnEnd::Time => {
+            TurnEnd::Time | TurnEnd::Signal => {
                 take(&mut self.lock(me));
                 return Ok(());
             }

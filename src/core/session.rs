@@ -90,6 +90,7 @@ impl<B: Backend> Ring<B> {
         match self.begin_in_turn(&mut limit, drained)? {
             TurnEnd::Driver(driver) => Ok(Some(Session::new(self, driver, Kind::Drain { limit, woken: false }, 0))),
             TurnEnd::Time => Err(Status::ETIME),
+            TurnEnd::Signal => Err(Status::EINTR),
             TurnEnd::Found(()) => Ok(None),
         }
     }

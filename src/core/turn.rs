@@ -2,24 +2,22 @@
 //! Taking turns on a SHARED ring: one thread drives, the others sleep until it has brought something or leaves.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
-use super::lock::{Guard, locked};
+use super::lock::Guard;
 use super::open::Mode;
 use super::ring::{Driver, Ring};
 use super::state::{Phase, State};
 use super::wait::Limit;
 use super::{Result, Status};
+use crate::sys::futex::{self, Slept};
 use crate::sys::{Backend, os};
 
 /// Threads that wait for a SHARED ring's driver to bring them something, or to leave.
 #[derive(Default)]
 pub(super) struct Turn {
     waiters: AtomicU32,
-    /// Goes up with each thing that may interest them.
-    round: Mutex<u64>,
-    changed: Condvar,
+    /// Goes up with each thing that may interest them; they sleep on it.
+    round: AtomicU32,
 }
 
 /// How waiting for one's turn ended.
@@ -27,6 +25,7 @@ pub(super) enum TurnEnd<'a, B: Backend, T> {
     Driver(Driver<'a, B>),
     Found(T),
     Time,
+    Signal,
 }
 
 impl<B: Backend> Ring<B> {
@@ -99,15 +98,17 @@ impl<B: Backend> Ring<B> {
             drop(state);
             let waited = self.await_round(round, limit);
             self.resign();
-            if !waited {
-                return Ok(TurnEnd::Time);
+            match waited {
+                Slept::Told => {}
+                Slept::Time => return Ok(TurnEnd::Time),
+                Slept::Signal => return Ok(TurnEnd::Signal),
             }
         }
     }
 
     /// What is told of from here on ends an `await_round` with the result.
-    pub(super) fn turn_round(&self) -> u64 {
-        *locked(&self.turn.round)
+    pub(super) fn turn_round(&self) -> u32 {
+        self.turn.round.load(Ordering::SeqCst)
     }
 
     /// Under the ring's lock, once what is waited for is not there: the driver shall tell.
@@ -119,20 +120,16 @@ impl<B: Backend> Ring<B> {
         self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Sleep until the driver has told of something since `round`; false: the time is over.
-    pub(super) fn await_round(&self, round: u64, limit: &mut Limit) -> bool {
-        let mut now = locked(&self.turn.round);
-        while *now == round {
-            let changed = &self.turn.changed;
-            now = match limit.left() {
-                None => changed.wait(now).unwrap_or_else(PoisonError::into_inner),
-                Some(0) => return false,
-                Some(left) => {
-                    changed.wait_timeout(now, Duration::from_nanos(left)).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+    /// Sleep until the driver has told of something since `round`, the time is over, or a signal came.
+    pub(super) fn await_round(&self, round: u32, limit: &mut Limit) -> Slept {
+        while self.turn_round() == round {
+            let left = limit.left();
+            let slept = if left == Some(0) { Slept::Time } else { futex::wait(&self.turn.round, round, left) };
+            if slept != Slept::Told {
+                return slept;
+            }
         }
-        true
+        Slept::Told
     }
 
     /// Something has changed that other threads may wait for.
@@ -145,8 +142,8 @@ impl<B: Backend> Ring<B> {
 
     #[cold]
     pub(super) fn tell_waiters_slowly(&self) {
-        *locked(&self.turn.round) += 1;
-        self.turn.changed.notify_all();
+        self.turn.round.fetch_add(1, Ordering::SeqCst);
+        futex::wake_all(&self.turn.round);
     }
 
     /// Wait until no thread drives. For a close that has woken the driver.

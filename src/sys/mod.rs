@@ -8,6 +8,7 @@ mod entries;
 pub(crate) mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod futex;
 pub(crate) mod linux;
 pub(crate) mod os;
 mod setup;
