@@ -235,6 +235,60 @@ TEST(waiters_and_a_running_driver_share_a_ring) {
   ring_done(shared.ring);
 }
 
+/* ---- starts that enter the kernel though nobody drives ---- */
+
+enum { STARTERS = 3 };
+
+static void *start_submitted(void *argument) {
+  (void)argument;
+  atomic_fetch_add(&shared.busy, 1);
+  while (shared.busy < STARTERS + 1) sched_yield(); /* all at once, as nearly as can be */
+  start_only(shared.ring, with_flags(nop_op(NULL, NULL), PALURING_OP_QUEUE | PALURING_OP_SUBMIT));
+  return NULL;
+}
+
+/* Drives for a moment, and leaves. */
+static void *look_in(void *argument) {
+  paluring_completion none;
+  atomic_fetch_add(&shared.busy, 1);
+  while (shared.busy < STARTERS + 1) sched_yield();
+  if (argument) EXPECT(paluring_ring_wait(shared.ring, 0, 0) >= 0 || has_failed());
+  else EXPECT_EQ(paluring_io_wait(shared.ring, 0, 0, &none), PALURING_ERR_STALE);
+  return NULL;
+}
+
+TEST(each_start_with_submit_is_in_the_kernel_when_all_have_returned_though_others_started_or_drove_meanwhile) {
+  shared_open(8, 0);
+  for (int i = 0; i < tries(3000); i++) {
+    paluring_completion taken[STARTERS];
+    pthread_t threads[STARTERS], other = start_thread(look_in, i % 2 ? shared.ring : NULL);
+    threads_begin(threads, STARTERS, start_submitted);
+    threads_end(threads, STARTERS);
+    pthread_join(other, NULL);
+    atomic_store(&shared.busy, 0);
+    CHECK_EQ(paluring_ring_ready(shared.ring), STARTERS); /* it doesn't enter */
+    CHECK_EQ(paluring_ring_reap(shared.ring, STARTERS, LONG_ENOUGH, taken, STARTERS), STARTERS);
+  }
+  ring_done(shared.ring);
+}
+
+/* The submission queue takes eight at a time. */
+TEST(a_start_with_submit_enters_the_kernel_with_all_that_was_started_before_it) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
+    ROW(HOST_MODE_NAMES[mode]);
+    paluring_ring *ring = ring_open(HOST_MODES[mode], 8, 64);
+    paluring_completion taken[64];
+    CHECK_EQ(paluring_ring_submit(ring), 0); /* bound */
+    for (int count = 1; count <= 64; count++) {
+      for (int i = 0; i < count - 1; i++) start_only(ring, with_flags(nop_op(NULL, NULL), PALURING_OP_QUEUE));
+      start_only(ring, with_flags(nop_op(NULL, NULL), PALURING_OP_QUEUE | PALURING_OP_SUBMIT));
+      CHECK_EQ(paluring_ring_ready(ring), count);
+      CHECK_EQ(paluring_ring_reap(ring, (uint32_t)count, LONG_ENOUGH, taken, 64), count);
+    }
+    ring_done(ring);
+  }
+}
+
 /* ---- a submitter that goes ---- */
 
 static void *submit_and_exit(void *argument) {
@@ -273,6 +327,8 @@ int main(void) {
   RUN(four_threads_reap_at_once_and_each_completion_is_taken_once);
   RUN(four_threads_drain_at_once_and_find_theirs_done);
   RUN(waiters_and_a_running_driver_share_a_ring);
+  RUN(each_start_with_submit_is_in_the_kernel_when_all_have_returned_though_others_started_or_drove_meanwhile);
+  RUN(a_start_with_submit_enters_the_kernel_with_all_that_was_started_before_it);
   RUN(an_io_outlives_the_thread_that_submitted_it);
   return harness_end();
 }

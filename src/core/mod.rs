@@ -38,6 +38,7 @@ mod ring;
 mod room;
 mod session;
 mod start;
+mod starter;
 mod state;
 mod status;
 mod storage;

@@ -127,7 +127,7 @@ impl<B: Backend> Ring<B> {
     pub(super) fn begin(&self) -> Result<Driver<'_, B>> {
         let me = os::thread_id();
         let mut state = self.lock(me);
-        if state.starter {
+        if state.starter.enters {
             state = self.after_starter(state, me);
         }
         match state.phase {
@@ -194,45 +194,15 @@ impl<B: Backend> Ring<B> {
     pub(super) fn owner_exited(&self) -> bool {
         self.seat.thread() == GONE
     }
-
-    /// Submit at once if the calling thread may: the owner, or on a SHARED ring anyone while nobody drives.
-    #[cold]
-    pub(super) fn submit_if_driver(&self, me: usize) {
-        let mut state = self.lock(me);
-        let is_callback = state.driver == me;
-        if state.phase != Phase::Open
-            || self.has_owner() && self.seat.thread() != me
-            || !is_callback && state.driver != 0
-        {
-            return;
-        }
-        state.refill();
-        let Ok(backend) = state.backend() else { return };
-        let (submit, gate) = (backend.publish(), backend.gate());
-        // The role keeps the ring open meanwhile.
-        state.driver = me;
-        state.starter = !is_callback;
-        drop(state);
-        // The start was accepted whatever this says: entries that were not taken are tried again by the next drive.
-        let taken = B::enter(gate, crate::sys::Enter { submit, wait: false, flush: false, timeout: None });
-        let mut state = self.lock(me);
-        if taken != Ok(submit) {
-            state.sever();
-        }
-        state.counts.enters += 1;
-        if !is_callback {
-            state.driver = 0;
-            state.starter = false;
-            drop(state);
-            self.tell_waiters();
-        }
-    }
 }
 
 impl<B: Backend> Drop for Driver<'_, B> {
     #[inline]
     fn drop(&mut self) {
         let mut state = self.ring.lock(self.me);
+        if state.starter.asked {
+            state = self.ring.submit_and_leave(state, self.me);
+        }
         state.driver = 0;
         state.held_back = 0;
         state.lent = std::ptr::null();

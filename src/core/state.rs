@@ -11,6 +11,7 @@ use super::lent::Lent;
 use super::list::List;
 use super::quarantine::Place;
 use super::room::Room;
+use super::starter::Starter;
 use super::table::{HostFn, Kind, State as At, Table, marks};
 use super::wait::Limit;
 use super::{Result, Status};
@@ -104,8 +105,7 @@ pub(super) struct State<B: Backend> {
     pub(super) phase: Phase,
     /// The thread in a driver's call, or 0.
     pub(super) driver: usize,
-    /// The driver only submits what it has started, and is about to leave.
-    pub(super) starter: bool,
+    pub(super) starter: Starter,
     /// `Counts::announced` when the last run ended.
     pub(super) told: u64,
     /// Something may be in `callbacks`, `ready` or `trash`, or a close may be asked for: the next delivery looks.
@@ -164,7 +164,7 @@ impl<B: Backend> State<B> {
             deadlines: Deadlines::default(),
             phase,
             driver: 0,
-            starter: false,
+            starter: Starter::default(),
             told: 0,
             attention: false,
             held_back: 0,

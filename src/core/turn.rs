@@ -33,7 +33,7 @@ impl<B: Backend> Ring<B> {
     #[cold]
     pub(super) fn after_starter<'a>(&'a self, mut state: Guard<'a, State<B>>, me: usize) -> Guard<'a, State<B>> {
         let mut limit = Limit::Never;
-        while state.starter {
+        while state.starter.enters {
             let round = self.turn_round();
             self.enlist();
             drop(state);

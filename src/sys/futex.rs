@@ -23,10 +23,8 @@ const LONGEST_S: i64 = 3600;
 /// Sleep while `word` is as it was `seen`, for so many nanoseconds (`None` = no limit).
 pub(crate) fn wait(word: &AtomicU32, seen: u32, ns: Option<u64>) -> Slept {
     let longest = libc::timespec { tv_sec: LONGEST_S, tv_nsec: 0 };
-    let asked = ns.map(|ns| libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as i64,
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    });
+    let asked =
+        ns.map(|ns| libc::timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
     let (time, over) = match asked {
         Some(asked) if asked.tv_sec < LONGEST_S => (asked, Slept::Time),
         _ => (longest, Slept::Told),
