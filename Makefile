@@ -255,7 +255,7 @@ check: build ## check formatting, lints, header, architecture, symbols
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --lib --features fault-hooks -- -D warnings -D clippy::too_many_lines
-	$(CARGO) test --locked --quiet --test header --test architecture
+	$(CARGO) test --locked --quiet --test header --test architecture --test threads
 	tools/check-library $(LIB)/$(SO).$(VERSION) $(SONAME)
 	@echo "check: all is well"
 

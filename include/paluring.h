@@ -15,7 +15,19 @@
  * - Functions of yours that the library calls must not throw, unwind or longjmp out.
  *
  * Each function's comment ends with who owns what (Ownership), who may call it (Threads), how long
- * it may take (Blocks) and the first version that has it (Since).
+ * it may take (Blocks) and the first version that has it (Since). docs/threads.md has all of them in
+ * one table. What follows a semicolon is about that function alone.
+ *
+ * Threads, on a ring of each mode:
+ *   any               any thread
+ *   driver            OWNER: its owner; SHARED: any, one at a time; BACKGROUND: none
+ *   driver or waiter  OWNER: its owner; others: any, which sleeps while another one drives
+ *   owner             OWNER: its owner, any before there is one; others: any
+ *   callback          the thread that runs it, within it
+ * Blocks:
+ *   never             nothing is waited for; waking a driver is a short system call
+ *   may enter the kernel  for as long as it takes what is submitted; completions are not waited for
+ *   until ...         sleeps until one of these
  */
 #ifndef PALURING_H
 #define PALURING_H
@@ -156,7 +168,10 @@ typedef void (*paluring_release_fn)(uintptr_t user_data, void *data, size_t len)
  * @param alignment  a power of two up to 2^30, or 0 for the default of 64; pass 4096 for O_DIRECT
  * @param out_buf    set to NULL on failure; one reference, yours to release
  * @return 0, -ENOMEM, or -EINVAL (alignment no power of two, out_buf NULL)
- * Ownership: gives one reference   Threads: any   Blocks: never   Since: 0.1
+ * Ownership: gives one reference
+ * Threads: any
+ * Blocks: never; may run release functions
+ * Since: 0.1
  * See: aligned_alloc(3), open(2) on O_DIRECT
  */
 int32_t paluring_buf_alloc(size_t len, size_t alignment, paluring_buf **out_buf);
@@ -174,7 +189,7 @@ int32_t paluring_buf_alloc(size_t len, size_t alignment, paluring_buf **out_buf)
  * @return 0, -ENOMEM, or -EINVAL (data NULL with len, out_buf NULL)
  * Ownership: takes the memory over, gives one reference
  * Threads: any; release runs on the thread that lets go last
- * Blocks: never
+ * Blocks: never; may run release functions
  * Since: 0.1
  */
 int32_t paluring_buf_adopt(void *data, size_t len, paluring_release_fn release, uintptr_t user_data,
@@ -238,7 +253,7 @@ paluring_buf *paluring_buf_retain(paluring_buf *buf);
  * @param buf  one reference, taken; NULL does nothing
  * Ownership: takes one reference
  * Threads: any
- * Blocks: never, but runs the release function of the last reference
+ * Blocks: never; the last one runs the release function
  * Since: 0.1
  */
 void paluring_buf_release(paluring_buf *buf);
@@ -278,7 +293,7 @@ size_t paluring_buf_len(const paluring_buf *buf);
  * @param completion  the callback's argument; its buf becomes NULL
  * @return the buffer, one reference, yours to release; NULL if there is none to take (not a
  *   callback's completion, taken already, no buffer)
- * Ownership: gives one reference   Threads: the callback's   Blocks: never   Since: 0.1
+ * Ownership: gives one reference   Threads: callback   Blocks: never   Since: 0.1
  */
 paluring_buf *paluring_completion_take(paluring_completion *completion);
 
@@ -577,7 +592,7 @@ struct paluring_completion {
  *   nothing was taken
  * Ownership: op stays the caller's
  * Threads: any
- * Blocks: may enter the kernel with PALURING_OP_SUBMIT
+ * Blocks: may enter the kernel; with PALURING_OP_SUBMIT only
  * Since: 0.1
  * See: io_uring_enter(2)
  */
@@ -592,7 +607,7 @@ int32_t paluring_io_start(paluring_ring *ring, const paluring_op *op, paluring_i
  * @return how many were started; if none was, that failure's status (see paluring_io_start)
  * Ownership: ops stay the caller's
  * Threads: any
- * Blocks: may enter the kernel with PALURING_OP_SUBMIT
+ * Blocks: may enter the kernel; with PALURING_OP_SUBMIT only
  * Since: 0.1
  */
 int32_t paluring_io_start_batch(paluring_ring *ring, const paluring_op *ops, size_t count,
@@ -616,7 +631,7 @@ int32_t paluring_io_start_batch(paluring_ring *ring, const paluring_op *ops, siz
  * member's timeout_ns counts from here, and cancels what still runs before it, too.
  * Ownership: ops stay the caller's
  * Threads: any
- * Blocks: may enter the kernel with PALURING_OP_SUBMIT
+ * Blocks: may enter the kernel; with PALURING_OP_SUBMIT only
  * Since: 0.1
  * See: io_uring_enter(2), IOSQE_IO_LINK
  */
@@ -637,7 +652,7 @@ int32_t paluring_io_start_chain(paluring_ring *ring, const paluring_op *ops, siz
  *   -EINVAL (io isn't kept), -ENOMEM
  * Ownership: a buffer in the completion is yours to release
  * Threads: any; ready runs on the driver
- * Blocks: never
+ * Blocks: never; may run release functions
  * Since: 0.1
  */
 int32_t paluring_io_poll(paluring_ring *ring, paluring_io io, paluring_ready_fn ready,
@@ -654,8 +669,8 @@ int32_t paluring_io_poll(paluring_ring *ring, paluring_io io, paluring_ready_fn 
  * @return 0 (filled), -ETIME or -EINTR (still in flight), PALURING_ERR_STALE, _WRONG_THREAD,
  *   _CLOSED, -EINVAL (io isn't kept), -EBUSY (in a callback)
  * Ownership: a buffer in the completion is yours to release
- * Threads: driver; any on a SHARED ring, where one drives and the others sleep
- * Blocks: until the completion, the timeout or a signal
+ * Threads: driver or waiter
+ * Blocks: until done, the timeout or a signal
  * Since: 0.1
  */
 int32_t paluring_io_wait(paluring_ring *ring, paluring_io io, int64_t timeout_ns,
@@ -670,7 +685,10 @@ int32_t paluring_io_wait(paluring_ring *ring, paluring_io io, int64_t timeout_ns
  * @param out_user_data  the operation's, yours again; set to 0 on failure; may be NULL
  * @return 0 (no further completion will be delivered), PALURING_ERR_STALE (delivered, or its
  *   callback is running: that owns user_data)
- * Ownership: gives user_data back   Threads: any   Blocks: never   Since: 0.1
+ * Ownership: gives user_data back
+ * Threads: any
+ * Blocks: never; may run release functions
+ * Since: 0.1
  */
 int32_t paluring_io_drop(paluring_ring *ring, paluring_io io, uintptr_t *out_user_data);
 
@@ -680,7 +698,7 @@ int32_t paluring_io_drop(paluring_ring *ring, paluring_io io, uintptr_t *out_use
  * @param io    any I/O, dropped ones included
  * @return 0 (asked), PALURING_ERR_STALE (finished), -ENOMEM
  * Ownership: nothing
- * Threads: any, also inside a callback of the same I/O
+ * Threads: any; also inside a callback of the same I/O
  * Blocks: never
  * Since: 0.1
  * See: io_uring_prep_cancel64(3)
@@ -804,7 +822,7 @@ void paluring_ring_options_init(paluring_ring_options *options, size_t size);
  *   paluring_ring_unavailable_reason)
  * Ownership: gives one reference
  * Threads: any
- * Blocks: never; up to 100 ms while the kernel frees an earlier ring's memory
+ * Blocks: may enter the kernel; up to 100 ms while it frees an earlier ring's memory
  * Since: 0.1
  * See: io_uring_setup(2)
  */
@@ -824,7 +842,8 @@ paluring_ring *paluring_ring_retain(paluring_ring *ring);
  * @param ring  one reference, taken; NULL does nothing
  * Ownership: takes one reference
  * Threads: any
- * Blocks: never, but runs callbacks and release functions if it closes
+ * Blocks: may enter the kernel; the last one runs callbacks and release functions, or awaits a
+ * BACKGROUND ring's thread
  * Since: 0.1
  */
 void paluring_ring_release(paluring_ring *ring);
@@ -839,9 +858,8 @@ void paluring_ring_release(paluring_ring *ring);
  * @param timeout_ns  negative = no limit, 0 = don't wait
  * @return how many I/Os were orphaned, PALURING_ERR_WRONG_THREAD (nothing happens), _CLOSED
  * Ownership: nothing
- * Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited, and of a
- * BACKGROUND ring
- * Blocks: until all is done or the timeout; a second while the kernel refuses every call
+ * Threads: owner; any once an OWNER ring's thread has exited
+ * Blocks: until done or the timeout; a second while the kernel refuses every call
  * Since: 0.1
  */
 int32_t paluring_ring_close(paluring_ring *ring, int64_t timeout_ns);
@@ -849,7 +867,7 @@ int32_t paluring_ring_close(paluring_ring *ring, int64_t timeout_ns);
 /**
  * Say why rings can't be opened here: tries a minimal set-up now.
  * @return static text that names the cause and the remedy; "" if all is well; never NULL
- * Ownership: static, never released   Threads: any   Blocks: never   Since: 0.1
+ * Ownership: static, never released   Threads: any   Blocks: may enter the kernel   Since: 0.1
  * See: io_uring_setup(2)
  */
 const char *paluring_ring_unavailable_reason(void);
@@ -931,8 +949,8 @@ int32_t paluring_ring_run(paluring_ring *ring, uint32_t min, int64_t timeout_ns)
  * @return how many were taken; statuses as paluring_ring_submit; -EINVAL (out_completions NULL,
  *   count 0, min above count)
  * Ownership: buffers in the completions are yours to release
- * Threads: driver; any on a SHARED ring, where one drives and the others sleep
- * Blocks: until min, the timeout, a wake or a signal
+ * Threads: driver or waiter
+ * Blocks: until min, the timeout, a wake or a signal; a wake ends the driver's wait only
  * Since: 0.1
  */
 int32_t paluring_ring_reap(paluring_ring *ring, uint32_t min, int64_t timeout_ns,
@@ -944,8 +962,8 @@ int32_t paluring_ring_reap(paluring_ring *ring, uint32_t min, int64_t timeout_ns
  * @param timeout_ns  negative = no limit, 0 = don't wait
  * @return 0, -ETIME, -EINTR; statuses as paluring_ring_submit
  * Ownership: buffers are lent to callbacks
- * Threads: driver; any on a SHARED ring, where one drives and the others sleep
- * Blocks: until all is done, the timeout or a signal
+ * Threads: driver or waiter
+ * Blocks: until done, the timeout or a signal
  * Since: 0.1
  */
 int32_t paluring_ring_drain(paluring_ring *ring, int64_t timeout_ns);
@@ -957,7 +975,7 @@ int32_t paluring_ring_drain(paluring_ring *ring, int64_t timeout_ns);
  * be counted too.
  * @param ring  borrowed
  * @return the count, PALURING_ERR_CLOSED (and nothing is left), _FORKED, _POISONED
- * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
+ * Ownership: nothing   Threads: any   Blocks: never; may run release functions   Since: 0.1
  */
 int32_t paluring_ring_ready(paluring_ring *ring);
 
@@ -1128,8 +1146,8 @@ typedef void (*paluring_write_fn)(uintptr_t user_data, const char *text, size_t 
  * @param unbounded  workers for sockets, pipes and the rest; 0 = unchanged
  * @return 0, PALURING_ERR_WRONG_THREAD, _CLOSED, or an errno
  * Ownership: nothing
- * Threads: any before the ring is bound, then driver
- * Blocks: may enter the kernel
+ * Threads: owner; a BACKGROUND ring's thread does it
+ * Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it
  * Since: 0.1, Linux 5.15
  * See: io_uring_register(2)
  */
@@ -1142,8 +1160,8 @@ int32_t paluring_ring_set_worker_limits(paluring_ring *ring, uint32_t bounded, u
  * @param mask_len  bytes in mask, 1 to 1024
  * @return 0, -EINVAL, PALURING_ERR_WRONG_THREAD, _CLOSED, or an errno
  * Ownership: nothing
- * Threads: any before the ring is bound, then driver
- * Blocks: may enter the kernel
+ * Threads: owner; a BACKGROUND ring's thread does it
+ * Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it
  * Since: 0.1, Linux 5.14
  * See: io_uring_register(2), cpu_set(3)
  */
@@ -1172,7 +1190,7 @@ int32_t paluring_ring_capabilities(paluring_ring *ring, paluring_capabilities *o
  * @param ring       borrowed; closed ones too
  * @param out_stats  its size set by the host; nothing is written beyond it
  * @return 0, -EINVAL
- * Ownership: nothing   Threads: any   Blocks: never, but may run release functions   Since: 0.1
+ * Ownership: nothing   Threads: any   Blocks: never; may run release functions   Since: 0.1
  */
 int32_t paluring_ring_stats(paluring_ring *ring, paluring_stats *out_stats);
 

@@ -266,7 +266,19 @@ const TOP: &str = r#"/* SPDX-License-Identifier: MIT OR Apache-2.0
  * - Functions of yours that the library calls must not throw, unwind or longjmp out.
  *
  * Each function's comment ends with who owns what (Ownership), who may call it (Threads), how long
- * it may take (Blocks) and the first version that has it (Since).
+ * it may take (Blocks) and the first version that has it (Since). docs/threads.md has all of them in
+ * one table. What follows a semicolon is about that function alone.
+ *
+ * Threads, on a ring of each mode:
+ *   any               any thread
+ *   driver            OWNER: its owner; SHARED: any, one at a time; BACKGROUND: none
+ *   driver or waiter  OWNER: its owner; others: any, which sleeps while another one drives
+ *   owner             OWNER: its owner, any before there is one; others: any
+ *   callback          the thread that runs it, within it
+ * Blocks:
+ *   never             nothing is waited for; waking a driver is a short system call
+ *   may enter the kernel  for as long as it takes what is submitted; completions are not waited for
+ *   until ...         sleeps until one of these
  */
 #ifndef PALURING_H
 #define PALURING_H

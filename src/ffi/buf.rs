@@ -26,7 +26,7 @@ pub type paluring_release_fn = Option<unsafe extern "C" fn(user_data: usize, dat
 /// @param alignment  a power of two up to 2^30, or 0 for the default of 64; pass 4096 for O_DIRECT
 /// @param out_buf    set to NULL on failure; one reference, yours to release
 /// @return 0, -ENOMEM, or -EINVAL (alignment no power of two, out_buf NULL)
-/// Ownership: gives one reference   Threads: any   Blocks: never   Since: 0.1
+/// Ownership: gives one reference   Threads: any   Blocks: never; may run release functions   Since: 0.1
 /// See: aligned_alloc(3), open(2) on O_DIRECT
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_alloc(len: usize, alignment: usize, out_buf: *mut *mut paluring_buf) -> i32 {
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn paluring_buf_alloc(len: usize, alignment: usize, out_bu
 /// @param user_data  handed to release as it is
 /// @param out_buf    set to NULL on failure, and then release is not called; one reference, yours to release
 /// @return 0, -ENOMEM, or -EINVAL (data NULL with len, out_buf NULL)
-/// Ownership: takes the memory over, gives one reference   Threads: any; release runs on the thread that lets go last   Blocks: never   Since: 0.1
+/// Ownership: takes the memory over, gives one reference   Threads: any; release runs on the thread that lets go last   Blocks: never; may run release functions   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_adopt(
     data: *mut c_void,
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn paluring_buf_retain(buf: *mut paluring_buf) -> *mut pal
 
 /// Give up a reference. The last one frees the memory, or hands it back through its release function.
 /// @param buf  one reference, taken; NULL does nothing
-/// Ownership: takes one reference   Threads: any   Blocks: never, but runs the release function of the last reference   Since: 0.1
+/// Ownership: takes one reference   Threads: any   Blocks: never; the last one runs the release function   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_buf_release(buf: *mut paluring_buf) {
     // SAFETY: host: NULL or a reference that is given up here.
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn paluring_buf_len(buf: *const paluring_buf) -> usize {
 /// Only inside the callback, on the completion that it was given, once.
 /// @param completion  the callback's argument; its buf becomes NULL
 /// @return the buffer, one reference, yours to release; NULL if there is none to take (not a callback's completion, taken already, no buffer)
-/// Ownership: gives one reference   Threads: the callback's   Blocks: never   Since: 0.1
+/// Ownership: gives one reference   Threads: callback   Blocks: never   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_completion_take(completion: *mut paluring_completion) -> *mut paluring_buf {
     // SAFETY: host: NULL or the completion that its callback was given.

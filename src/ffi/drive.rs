@@ -69,7 +69,7 @@ pub unsafe extern "C" fn paluring_ring_run(ring: *mut paluring_ring, min: u32, t
 /// @param out_completions  array of count completions; only those returned are written
 /// @param count            completions in out_completions
 /// @return how many were taken; statuses as paluring_ring_submit; -EINVAL (out_completions NULL, count 0, min above count)
-/// Ownership: buffers in the completions are yours to release   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until min, the timeout, a wake or a signal   Since: 0.1
+/// Ownership: buffers in the completions are yours to release   Threads: driver or waiter   Blocks: until min, the timeout, a wake or a signal; a wake ends the driver's wait only   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_reap(
     ring: *mut paluring_ring,
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn paluring_ring_reap(
 /// @param ring        borrowed
 /// @param timeout_ns  negative = no limit, 0 = don't wait
 /// @return 0, -ETIME, -EINTR; statuses as paluring_ring_submit
-/// Ownership: buffers are lent to callbacks   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until all is done, the timeout or a signal   Since: 0.1
+/// Ownership: buffers are lent to callbacks   Threads: driver or waiter   Blocks: until done, the timeout or a signal   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_ns: i64) -> i32 {
     driver(ring, |ring| match ring.drain(Limit::from_ns(timeout_ns))? {
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn paluring_ring_drain(ring: *mut paluring_ring, timeout_n
 /// While another thread is in a driver's call, completions that nobody gets (dropped, detached) may be counted too.
 /// @param ring  borrowed
 /// @return the count, PALURING_ERR_CLOSED (and nothing is left), _FORKED, _POISONED
-/// Ownership: nothing   Threads: any   Blocks: never   Since: 0.1
+/// Ownership: nothing   Threads: any   Blocks: never; may run release functions   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_ready(ring: *mut paluring_ring) -> i32 {
     letting_go(ring, |ring| ring.ready())

@@ -108,7 +108,7 @@ pub struct paluring_stats {
 /// @param bounded    workers for files and block devices; 0 = unchanged
 /// @param unbounded  workers for sockets, pipes and the rest; 0 = unchanged
 /// @return 0, PALURING_ERR_WRONG_THREAD, _CLOSED, or an errno
-/// Ownership: nothing   Threads: any before the ring is bound, then driver   Blocks: may enter the kernel   Since: 0.1, Linux 5.15
+/// Ownership: nothing   Threads: owner; a BACKGROUND ring's thread does it   Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it   Since: 0.1, Linux 5.15
 /// See: io_uring_register(2)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_set_worker_limits(
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn paluring_ring_set_worker_limits(
 /// @param mask      a cpu_set_t, borrowed
 /// @param mask_len  bytes in mask, 1 to 1024
 /// @return 0, -EINVAL, PALURING_ERR_WRONG_THREAD, _CLOSED, or an errno
-/// Ownership: nothing   Threads: any before the ring is bound, then driver   Blocks: may enter the kernel   Since: 0.1, Linux 5.14
+/// Ownership: nothing   Threads: owner; a BACKGROUND ring's thread does it   Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it   Since: 0.1, Linux 5.14
 /// See: io_uring_register(2), cpu_set(3)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_set_worker_affinity(
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn paluring_ring_capabilities(
 /// @param ring       borrowed; closed ones too
 /// @param out_stats  its size set by the host; nothing is written beyond it
 /// @return 0, -EINVAL
-/// Ownership: nothing   Threads: any   Blocks: never, but may run release functions   Since: 0.1
+/// Ownership: nothing   Threads: any   Blocks: never; may run release functions   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_stats(ring: *mut paluring_ring, out_stats: *mut paluring_stats) -> i32 {
     // SAFETY: host: out_stats is NULL or writable for its size.

@@ -64,7 +64,7 @@ pub type paluring_ready_fn = Option<unsafe extern "C" fn(user_data: usize, statu
 /// @param op      borrowed; its buffer gets a reference of the I/O's own (with PALURING_OP_MOVE a successful start takes yours)
 /// @param out_io  set to 0 on failure; may be NULL with a callback, PALURING_OP_QUEUE or PALURING_OP_DETACHED
 /// @return 0, or -EAGAIN (max_in_flight reached: process completions first), -EINVAL, -ENOMEM, -EOPNOTSUPP (this kernel lacks it), PALURING_ERR_CLOSED, _FORKED, _POISONED; on any failure nothing was taken
-/// Ownership: op stays the caller's   Threads: any   Blocks: may enter the kernel with PALURING_OP_SUBMIT   Since: 0.1
+/// Ownership: op stays the caller's   Threads: any   Blocks: may enter the kernel; with PALURING_OP_SUBMIT only   Since: 0.1
 /// See: io_uring_enter(2)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_start(
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn paluring_io_start(
 /// @param count    operations in ops
 /// @param out_ios  array of count handles, each set to 0 first; may be NULL as in paluring_io_start
 /// @return how many were started; if none was, that failure's status (see paluring_io_start)
-/// Ownership: ops stay the caller's   Threads: any   Blocks: may enter the kernel with PALURING_OP_SUBMIT   Since: 0.1
+/// Ownership: ops stay the caller's   Threads: any   Blocks: may enter the kernel; with PALURING_OP_SUBMIT only   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_start_batch(
     ring: *mut paluring_ring,
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn paluring_io_start_batch(
 /// @param out_ios  array of count handles, each set to 0 first; may be NULL as in paluring_io_start
 /// @return count, or -E2BIG (more than entries or max_in_flight), -EAGAIN (max_in_flight: no room for all), others as paluring_io_start; on any failure nothing was taken
 /// A cancelled member ends the chain; one that waits for its turn is cancelled when that comes. A member's timeout_ns counts from here, and cancels what still runs before it, too.
-/// Ownership: ops stay the caller's   Threads: any   Blocks: may enter the kernel with PALURING_OP_SUBMIT   Since: 0.1
+/// Ownership: ops stay the caller's   Threads: any   Blocks: may enter the kernel; with PALURING_OP_SUBMIT only   Since: 0.1
 /// See: io_uring_enter(2), IOSQE_IO_LINK
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_start_chain(
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn paluring_io_start_chain(
 /// @param user_data       handed to ready as it is
 /// @param out_completion  set to zeros unless 1 is returned; NULL: the result is discarded, as drop does
 /// @return 1 (filled; the handle is used up unless MORE is set), 0 (pending), PALURING_ERR_STALE, -EINVAL (io isn't kept), -ENOMEM
-/// Ownership: a buffer in the completion is yours to release   Threads: any; ready runs on the driver   Blocks: never   Since: 0.1
+/// Ownership: a buffer in the completion is yours to release   Threads: any; ready runs on the driver   Blocks: never; may run release functions   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_poll(
     ring: *mut paluring_ring,
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn paluring_io_poll(
 /// @param timeout_ns      negative = no limit, 0 = don't wait
 /// @param out_completion  set to zeros unless 0 is returned; NULL: the result is discarded, as drop does
 /// @return 0 (filled), -ETIME or -EINTR (still in flight), PALURING_ERR_STALE, _WRONG_THREAD, _CLOSED, -EINVAL (io isn't kept), -EBUSY (in a callback)
-/// Ownership: a buffer in the completion is yours to release   Threads: driver; any on a SHARED ring, where one drives and the others sleep   Blocks: until the completion, the timeout or a signal   Since: 0.1
+/// Ownership: a buffer in the completion is yours to release   Threads: driver or waiter   Blocks: until done, the timeout or a signal   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_wait(
     ring: *mut paluring_ring,
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn paluring_io_wait(
 /// @param io             any I/O but a detached one; 0 does nothing
 /// @param out_user_data  the operation's, yours again; set to 0 on failure; may be NULL
 /// @return 0 (no further completion will be delivered), PALURING_ERR_STALE (delivered, or its callback is running: that owns user_data)
-/// Ownership: gives user_data back   Threads: any   Blocks: never   Since: 0.1
+/// Ownership: gives user_data back   Threads: any   Blocks: never; may run release functions   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_drop(ring: *mut paluring_ring, io: paluring_io, out_user_data: *mut usize) -> i32 {
     // SAFETY: host: out_user_data is NULL or writable.
@@ -194,7 +194,7 @@ pub unsafe extern "C" fn paluring_io_drop(ring: *mut paluring_ring, io: paluring
 /// @param ring  borrowed
 /// @param io    any I/O, dropped ones included
 /// @return 0 (asked), PALURING_ERR_STALE (finished), -ENOMEM
-/// Ownership: nothing   Threads: any, also inside a callback of the same I/O   Blocks: never   Since: 0.1
+/// Ownership: nothing   Threads: any; also inside a callback of the same I/O   Blocks: never   Since: 0.1
 /// See: io_uring_prep_cancel64(3)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_io_cancel(ring: *mut paluring_ring, io: paluring_io) -> i32 {

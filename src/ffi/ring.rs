@@ -88,7 +88,7 @@ pub unsafe extern "C" fn paluring_ring_options_init(options: *mut paluring_ring_
 /// @param options   borrowed; NULL = defaults
 /// @param out_ring  set to NULL on failure; one reference, yours to release
 /// @return 0, or -EINVAL, -E2BIG (options of a newer version with something set), -EOPNOTSUPP (an option that this release lacks), -ENOMEM, -EMFILE, -EAGAIN (no thread for PALURING_MODE_BACKGROUND, or no key left for threads), -ENOSYS or -EPERM (see paluring_ring_unavailable_reason)
-/// Ownership: gives one reference   Threads: any   Blocks: never; up to 100 ms while the kernel frees an earlier ring's memory   Since: 0.1
+/// Ownership: gives one reference   Threads: any   Blocks: may enter the kernel; up to 100 ms while it frees an earlier ring's memory   Since: 0.1
 /// See: io_uring_setup(2)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_open(
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn paluring_ring_retain(ring: *mut paluring_ring) -> *mut 
 
 /// Give up a reference to the handle. The last one closes a ring that is still open, with no time to wait.
 /// @param ring  one reference, taken; NULL does nothing
-/// Ownership: takes one reference   Threads: any   Blocks: never, but runs callbacks and release functions if it closes   Since: 0.1
+/// Ownership: takes one reference   Threads: any   Blocks: may enter the kernel; the last one runs callbacks and release functions, or awaits a BACKGROUND ring's thread   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_release(ring: *mut paluring_ring) {
     caught((), || {
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn paluring_ring_release(ring: *mut paluring_ring) {
 /// @param ring        borrowed; the handle stays yours to release
 /// @param timeout_ns  negative = no limit, 0 = don't wait
 /// @return how many I/Os were orphaned, PALURING_ERR_WRONG_THREAD (nothing happens), _CLOSED
-/// Ownership: nothing   Threads: driver; any while an OWNER ring is unbound or once its owner thread has exited, and of a BACKGROUND ring   Blocks: until all is done or the timeout; a second while the kernel refuses every call   Since: 0.1
+/// Ownership: nothing   Threads: owner; any once an OWNER ring's thread has exited   Blocks: until done or the timeout; a second while the kernel refuses every call   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_close(ring: *mut paluring_ring, timeout_ns: i64) -> i32 {
     closing(ring, |ring| match ring.close(Limit::from_ns(timeout_ns))? {
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn paluring_ring_close(ring: *mut paluring_ring, timeout_n
 
 /// Say why rings can't be opened here: tries a minimal set-up now.
 /// @return static text that names the cause and the remedy; "" if all is well; never NULL
-/// Ownership: static, never released   Threads: any   Blocks: never   Since: 0.1
+/// Ownership: static, never released   Threads: any   Blocks: may enter the kernel   Since: 0.1
 /// See: io_uring_setup(2)
 #[unsafe(no_mangle)]
 pub extern "C" fn paluring_ring_unavailable_reason() -> *const c_char {
