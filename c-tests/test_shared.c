@@ -94,7 +94,7 @@ TEST(a_second_driver_is_busy_while_the_first_sleeps) {
 
 /* ---- each gets its own ---- */
 
-#define EACH tries(1000)
+#define EACH tries(500)
 
 static void *do_many(void *argument) {
   struct ends ends = open_pipe();
@@ -119,12 +119,12 @@ static void *do_many(void *argument) {
 }
 
 /* Timeouts of other threads end the kernel's wait early: that is no signal. */
-TEST(eight_threads_wait_at_once_and_each_gets_its_own) {
+TEST(sixteen_threads_wait_at_once_and_each_gets_its_own) {
   shared_open(8, 0);
-  pthread_t threads[8];
-  threads_begin(threads, 8, do_many);
-  threads_end(threads, 8);
-  CHECK_EQ(shared.done, 8 * EACH);
+  pthread_t threads[16];
+  threads_begin(threads, 16, do_many);
+  threads_end(threads, 16);
+  CHECK_EQ(shared.done, 16 * EACH);
   ring_done(shared.ring);
 }
 
@@ -322,7 +322,7 @@ TEST(an_io_outlives_the_thread_that_submitted_it) {
 int main(void) {
   RUN(several_threads_drive_in_turn_and_nothing_is_lost);
   RUN(a_second_driver_is_busy_while_the_first_sleeps);
-  RUN(eight_threads_wait_at_once_and_each_gets_its_own);
+  RUN(sixteen_threads_wait_at_once_and_each_gets_its_own);
   RUN(a_waiter_that_has_its_own_hands_driving_to_one_that_still_sleeps);
   RUN(four_threads_reap_at_once_and_each_completion_is_taken_once);
   RUN(four_threads_drain_at_once_and_find_theirs_done);
