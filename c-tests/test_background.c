@@ -36,12 +36,31 @@ static void note_thread(uintptr_t user_data, paluring_completion *completion) {
   pthread_sigmask(SIG_BLOCK, NULL, &blocked);
   EXPECT(strcmp(name, "paluring") == 0);
   EXPECT(!pthread_equal(pthread_self(), *(pthread_t *)user_data));
-  EXPECT(sigismember(&blocked, SIGUSR1) && sigismember(&blocked, SIGALRM) && sigismember(&blocked, SIGINT));
-  EXPECT_EQ(paluring_ring_run(ring, 0, 0), -EBUSY);
-  EXPECT_EQ(paluring_ring_drain(ring, 0), -EBUSY);
-  paluring_completion out;
-  EXPECT_EQ(paluring_ring_reap(ring, 0, 0, &out, 1), -EBUSY);
+  for (int number = 1; number <= SIGRTMAX; number++) /* but for what can't be blocked, and the C library's own */
+    if (number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN)) EXPECT(sigismember(&blocked, number));
   atomic_fetch_add(&calls, 1);
+}
+
+static void drive_here(uintptr_t user_data, paluring_completion *completion) {
+  paluring_completion out;
+  EXPECT_EQ(paluring_ring_submit(ring), -EBUSY);
+  EXPECT_EQ(paluring_ring_wait(ring, 0, 0), -EBUSY);
+  EXPECT_EQ(paluring_ring_process(ring, 0), -EBUSY);
+  EXPECT_EQ(paluring_ring_run(ring, 0, 0), -EBUSY);
+  EXPECT_EQ(paluring_ring_prepare(ring), -EBUSY);
+  EXPECT_EQ(paluring_ring_drain(ring, 0), -EBUSY);
+  EXPECT_EQ(paluring_ring_reap(ring, 0, 0, &out, 1), -EBUSY);
+  EXPECT_EQ(paluring_io_wait(ring, completion->io, 0, &out), -EBUSY);
+  EXPECT_EQ(paluring_ring_set_worker_limits(ring, 0, 0), 0); /* at once: it is that thread */
+  count_call(user_data, completion);
+}
+
+TEST(driving_and_waiting_inside_a_callback_are_ebusy) {
+  atomic_store(&calls, 0);
+  ring = open_background(0);
+  start_only(ring, nop_op(drive_here, &calls));
+  DO(await_count(&calls, 1));
+  ring_done(ring);
 }
 
 TEST(callbacks_run_on_the_librarys_thread_and_hosts_do_not_drive) {
@@ -290,13 +309,29 @@ TEST(worker_settings_are_forwarded_to_the_thread) {
   paluring_ring_release(ring);
 }
 
+static void note_processors(uintptr_t user_data, paluring_completion *completion) {
+  (void)completion;
+  EXPECT(sched_getaffinity(0, sizeof(cpu_set_t), (cpu_set_t *)user_data) == 0);
+  atomic_fetch_add(&calls, 1);
+}
+
 TEST(the_thread_stays_on_the_processor_that_was_asked_for) {
   paluring_ring_options options;
+  cpu_set_t all, got;
+  CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
   paluring_ring_options_init(&options, sizeof options);
   options.mode = PALURING_MODE_BACKGROUND;
-  options.background_cpu = 0;
-  CHECK_EQ(paluring_ring_open(&options, &ring), 0);
-  paluring_ring_release(ring);
+  for (int cpu = -1; cpu < CPU_SETSIZE; cpu++) { /* -1: any */
+    if (cpu >= 0 && !CPU_ISSET((size_t)cpu, &all)) continue;
+    options.background_cpu = cpu;
+    atomic_store(&calls, 0);
+    CHECK_EQ(paluring_ring_open(&options, &ring), 0);
+    start_only(ring, nop_op(note_processors, &got));
+    DO(await_count(&calls, 1));
+    if (cpu < 0) CHECK(CPU_EQUAL(&got, &all));
+    else CHECK(CPU_COUNT(&got) == 1 && CPU_ISSET((size_t)cpu, &got));
+    paluring_ring_release(ring);
+  }
   CHECK(threads_are(1));
   options.background_cpu = 4000;
   CHECK_EQ(paluring_ring_open(&options, &ring), -EINVAL);
@@ -321,6 +356,7 @@ TEST(a_forked_child_may_release_and_exit) {
 
 int main(void) {
   RUN(callbacks_run_on_the_librarys_thread_and_hosts_do_not_drive);
+  RUN(driving_and_waiting_inside_a_callback_are_ebusy);
   RUN(sixteen_threads_wait_for_their_own_at_once);
   RUN(a_thousand_threads_start_one_each_and_exit);
   RUN(reapers_share_what_comes_and_a_close_wakes_them);

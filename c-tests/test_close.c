@@ -284,6 +284,62 @@ TEST(open_and_close_500_times_with_ios_in_flight_leaks_no_descriptor) {
   CHECK_EQ(count_fds(), fds);
 }
 
+/* ---- close while another thread waits ---- */
+
+static struct {
+  paluring_ring *ring;
+  atomic_int waiting;
+} closing;
+
+static int32_t sleep_in_run(void) { return paluring_ring_run(closing.ring, 1, FOREVER); }
+static int32_t sleep_in_wait(void) { return paluring_ring_wait(closing.ring, 1, FOREVER); }
+static int32_t sleep_in_reap(void) {
+  paluring_completion none;
+  return paluring_ring_reap(closing.ring, 1, FOREVER, &none, 1);
+}
+
+static const struct sleeper {
+  const char *name;
+  int32_t (*sleep)(void);
+  uint32_t mode;
+} sleepers[] = {
+    {"run, SHARED", sleep_in_run, PALURING_MODE_SHARED}, {"wait, SHARED", sleep_in_wait, PALURING_MODE_SHARED},
+    {"reap, SHARED", sleep_in_reap, PALURING_MODE_SHARED}, {"reap, BACKGROUND", sleep_in_reap, PALURING_MODE_BACKGROUND},
+};
+
+static void *sleep_until_closed(void *argument) {
+  int32_t status;
+  atomic_fetch_add(&closing.waiting, 1);
+  while ((status = ((const struct sleeper *)argument)->sleep()) == -EBUSY) sched_yield(); /* another one drives */
+  EXPECT_EQ(status, PALURING_ERR_CLOSED);
+  return NULL;
+}
+
+TEST(each_thread_that_waits_when_another_closes_returns_closed) {
+  for (size_t i = 0; i < COUNT_OF(sleepers); i++) {
+    ROW(sleepers[i].name);
+    for (int try = 0; try < tries(300) && !has_failed(); try++) {
+      pthread_t threads[3];
+      struct ends ends = open_pipe();
+      paluring_buf *buf = new_buf(1);
+      atomic_int calls = 0;
+      atomic_store(&closing.waiting, 0);
+      closing.ring = ring_open(sleepers[i].mode, 8, 0);
+      start_only(closing.ring, read_op(ends.read, buf, count_call, &calls)); /* the close delivers it, and no waiter does */
+      for (size_t k = 0; k < COUNT_OF(threads); k++) threads[k] = start_thread(sleep_until_closed, (void *)(uintptr_t)&sleepers[i]);
+      await_count(&closing.waiting, try % 4); /* early, and when they have begun */
+      for (int k = 0; k < try % 20; k++) sched_yield();
+      CHECK_EQ(paluring_ring_close(closing.ring, LONG_ENOUGH), 0);
+      for (size_t k = 0; k < COUNT_OF(threads); k++) pthread_join(threads[k], NULL);
+      CHECK_EQ(calls, 1);
+      paluring_ring_release(closing.ring);
+      CHECK_EQ(paluring_buf_refs(buf), 1);
+      paluring_buf_release(buf);
+      close_pipe(ends);
+    }
+  }
+}
+
 int main(void) {
   RUN(close_with_64_reads_64_timeouts_and_an_overflow_queue_delivers_all);
   RUN(close_gives_true_results_to_what_is_done);
@@ -294,6 +350,7 @@ int main(void) {
   RUN(callbacks_that_close_runs_can_start_nothing);
   RUN(close_ends_descriptors_that_nobody_got);
   RUN(open_and_close_500_times_with_ios_in_flight_leaks_no_descriptor);
+  RUN(each_thread_that_waits_when_another_closes_returns_closed);
   RUN(a_retained_ring_is_closed_by_its_last_release_only); /* last: an orphan's descriptor goes a little later */
   return harness_end();
 }

@@ -41,23 +41,25 @@ static void set_limits_and_affinity(void) {
   EXPECT_EQ(paluring_ring_set_worker_limits(ring, 2, 2), 0);
 }
 
-/* Blocks workers, on a thread of its own: limits and affinity belong to the thread that drives. */
+static uint32_t workers_mode = PALURING_MODE_OWNER;
+
+/* Blocks workers, on a thread of its own: limits and affinity belong to the thread that drives, which may be the library's. */
 static void *block_workers(void *argument) {
   char path[PATH_SIZE];
   paluring_op op;
   paluring_io ios[8];
   int elsewhere, count;
-  if (argument) ring = ring_open(PALURING_MODE_OWNER, 0, 0), set_limits_and_affinity();
+  if (argument) ring = ring_open(workers_mode, 0, 0), set_limits_and_affinity();
   unlink(temp_path(path, "fifo"));
   EXPECT_EQ(mkfifo(path, 0600), 0);
   paluring_op_openat(&op, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0); /* blocks a worker until a writer comes */
   op.flags = PALURING_OP_ASYNC;
   for (int i = 0; i < 8; i++) ios[i] = start_op(ring, op);
-  EXPECT(paluring_ring_submit(ring) >= 0);
+  if (workers_mode != PALURING_MODE_BACKGROUND) EXPECT(paluring_ring_submit(ring) >= 0);
   int64_t end = now_ns() + LONG_ENOUGH;
   while (count_workers(&one_processor, &elsewhere) < 2 && now_ns() < end) sched_yield();
   for (int i = 0; i < 200 && !has_failed(); i++) {
-    EXPECT_EQ(paluring_ring_run(ring, 0, 0), 0);
+    if (workers_mode != PALURING_MODE_BACKGROUND) EXPECT_EQ(paluring_ring_run(ring, 0, 0), 0);
     count = count_workers(&one_processor, &elsewhere);
     EXPECT_EQ(count, 2); /* of 8 that could run */
     EXPECT_EQ(elsewhere, 0);
@@ -90,6 +92,22 @@ TEST(worker_limits_and_affinity_set_by_the_opener_hold_for_the_thread_that_binds
   ring = ring_open(PALURING_MODE_OWNER, 0, 0);
   set_limits_and_affinity();
   pthread_join(start_thread(block_workers, NULL), NULL);
+}
+
+TEST(worker_limits_and_affinity_are_forwarded_to_a_background_rings_thread_and_hold_there) {
+  await_no_workers();
+  workers_mode = PALURING_MODE_BACKGROUND;
+  ring = ring_open(workers_mode, 0, 0);
+  set_limits_and_affinity();
+  pthread_join(start_thread(block_workers, NULL), NULL);
+  workers_mode = PALURING_MODE_OWNER;
+}
+
+TEST(worker_limits_and_affinity_of_a_shared_ring_are_those_of_the_thread_that_sets_and_submits) {
+  await_no_workers();
+  workers_mode = PALURING_MODE_SHARED;
+  pthread_join(start_thread(block_workers, &ring), NULL);
+  workers_mode = PALURING_MODE_OWNER;
 }
 
 /* ---- what the kernel gave ---- */
@@ -237,6 +255,8 @@ TEST(dump_names_what_is_stuck_as_json) {
 int main(void) {
   RUN(set_iowq_max_workers_and_affinity_hold_for_the_workers_of_the_driver);
   RUN(worker_limits_and_affinity_set_by_the_opener_hold_for_the_thread_that_binds_the_ring);
+  RUN(worker_limits_and_affinity_are_forwarded_to_a_background_rings_thread_and_hold_there);
+  RUN(worker_limits_and_affinity_of_a_shared_ring_are_those_of_the_thread_that_sets_and_submits);
   RUN(probe);
   RUN(capabilities_tell_what_was_asked_for_and_what_was_got);
   RUN(stats_add_up);

@@ -97,6 +97,39 @@ TEST(without_descriptors_calls_say_emfile_and_rings_go_on) {
   }
 }
 
+/* Each number of spare descriptors from none to enough: a status, nothing left behind, and all is well when there are more. */
+static void open_with_few_descriptors(void *argument) {
+  uint32_t mode = *(uint32_t *)argument;
+  int opened = 0, refused = 0;
+  for (int spare = 0; spare <= 12; spare++) {
+    int before = count_fds(), base = first_free();
+    paluring_ring *ring = NULL;
+    paluring_op op = nop_op(NULL, NULL);
+    DO(limit_descriptors(base + spare));
+    int32_t status = open_status(mode, 0, &ring);
+    status == 0 ? opened++ : refused++;
+    if (status != 0) CHECK_EQ(status, -EMFILE);
+    if (ring) CHECK_EQ(do_op(ring, &op, NULL), 0);
+    if (ring) DO(ring_done(ring));
+    CHECK(first_free() == base || spare == 0); /* none leaked, under the limit */
+    DO(limit_descriptors(1024));
+    CHECK_EQ(count_fds(), before);
+    CHECK_EQ(open_status(mode, 0, &ring), 0);
+    CHECK_EQ(do_op(ring, &op, NULL), 0);
+    DO(ring_done(ring));
+    CHECK_EQ(count_fds(), before);
+  }
+  CHECK(opened > 0 && refused > 0);
+}
+
+TEST(where_descriptors_run_out_an_open_says_emfile_leaks_none_and_succeeds_when_there_are_more) {
+  for (size_t mode = 0; mode < COUNT_OF(ALL_MODES); mode++) {
+    ROW(ALL_MODE_NAMES[mode]);
+    uint32_t chosen = ALL_MODES[mode];
+    DO(in_child(open_with_few_descriptors, &chosen));
+  }
+}
+
 /* ---- memory that may be locked ---- */
 
 static void use_with_little_locked_memory(void *argument) {
@@ -204,6 +237,7 @@ TEST(rings_whose_calls_are_forbidden_later_say_eperm_and_close) {
 
 int main(void) {
   RUN(without_descriptors_calls_say_emfile_and_rings_go_on);
+  RUN(where_descriptors_run_out_an_open_says_emfile_leaks_none_and_succeeds_when_there_are_more);
   RUN(with_little_memory_that_may_be_locked_rings_open_smaller_or_say_enomem);
   RUN(where_a_filter_forbids_any_of_its_calls_open_says_eperm_and_the_reason_names_it);
   RUN(rings_whose_calls_are_forbidden_later_say_eperm_and_close);

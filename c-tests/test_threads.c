@@ -136,6 +136,51 @@ TEST(wake_works_in_a_signal_handler_and_keeps_errno) {
   ring_done(shared.ring);
 }
 
+/* The one signal may come anywhere in the driver's calls: a wake that it missed is never made up for. */
+static void one_signal_after(timer_t timer, int64_t ns) {
+  struct itimerspec once = {.it_value.tv_nsec = ns};
+  EXPECT_EQ(timer_settime(timer, 0, &once, NULL), 0);
+}
+
+/* As an event loop that looks after its signals elsewhere: they end no sleep of its own. */
+static void sleep_in_loop(paluring_ring *ring, int fd) {
+  struct pollfd ready = {.fd = fd, .events = POLLIN};
+  int32_t status = paluring_ring_prepare(ring);
+  EXPECT(status >= 0);
+  while (status == 0 && poll(&ready, 1, 10000) < 0 && errno == EINTR) continue;
+  EXPECT(status == 1 || (ready.revents & POLLIN));
+  EXPECT_EQ(paluring_ring_process(ring, 0), 0);
+}
+
+static void wake_only(int number) {
+  (void)number;
+  if (paluring_ring_wake(shared.ring) != 0) atomic_fetch_add(&shared.wrong, 1);
+}
+
+TEST(a_wake_by_a_handler_that_interrupts_the_driver_itself_ends_its_wait_or_the_next) {
+  struct sigaction action = {.sa_handler = wake_only};
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+  timer_t timer;
+  sigaction(SIGUSR1, &action, NULL);
+  CHECK_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  for (size_t mode = 0; mode < 2 * COUNT_OF(HOST_MODES); mode++) {
+    int fd = -1;
+    ROW(HOST_MODE_NAMES[mode / 2]);
+    shared_open(HOST_MODES[mode / 2], 0, 0);
+    CHECK_EQ(paluring_ring_event_fd(shared.ring, &fd), 0);
+    for (int i = 0; i < tries(3000) && !has_failed(); i++) {
+      int64_t began = now_ns();
+      one_signal_after(timer, 1 + i % 300 * 100); /* up to 30 us: before, in and after the call's way to its sleep */
+      if (mode % 2) sleep_in_loop(shared.ring, fd);
+      else EXPECT_EQ(paluring_ring_run(shared.ring, 1, LONG_ENOUGH), 0);
+      KEEP(now_ns() - began < 5 * SECOND);
+    }
+    CHECK_EQ(shared.wrong, 0);
+    ring_done(shared.ring);
+  }
+  timer_delete(timer);
+}
+
 /* ---- starts from elsewhere ---- */
 
 static void *start_25000(void *argument) {
@@ -273,6 +318,7 @@ int main(void) {
   RUN(wake_ends_the_wait_or_the_next_one_10000_times);
   RUN(wakes_before_a_wait_coalesce_to_one);
   RUN(wake_works_in_a_signal_handler_and_keeps_errno);
+  RUN(a_wake_by_a_handler_that_interrupts_the_driver_itself_ends_its_wait_or_the_next);
   RUN(four_threads_start_100000_on_a_ring_whose_owner_sleeps_none_is_lost);
   RUN(each_start_with_submit_wakes_the_sleeping_driver);
   RUN(the_handle_is_written_before_the_callback_runs_elsewhere);
