@@ -197,6 +197,146 @@ TEST(wake_ends_the_sleep_of_an_event_loop) {
   }
 }
 
+static void ignore_post(uintptr_t user_data) {
+  atomic_fetch_add((atomic_int *)user_data, 1);
+}
+
+static struct {
+  paluring_ring *ring;
+  paluring_io pending;
+  atomic_int calls;
+} asleep;
+
+static void *ask_many_things(void *argument) {
+  (void)argument;
+  for (int i = 0; i < 200; i++) {
+    start_only(asleep.ring, with_flags(nop_op(count_call, &asleep.calls), i % 2 ? PALURING_OP_SUBMIT : 0));
+    EXPECT_EQ(paluring_ring_post(asleep.ring, ignore_post, (uintptr_t)&asleep.calls), 0);
+    EXPECT_EQ(paluring_io_set_timeout(asleep.ring, asleep.pending, i % 2 ? 50 * SECOND : 60 * SECOND), 0);
+    EXPECT_EQ(paluring_ring_cancel_fd(asleep.ring, 12345), 0);
+  }
+  return NULL;
+}
+
+TEST(a_sleeping_loop_is_woken_once_however_much_other_threads_ask_of_it) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++) {
+    ROW(HOST_MODE_NAMES[mode]);
+    struct ends ends = open_pipe();
+    asleep.ring = ring_open(HOST_MODES[mode], 64, 4096);
+    atomic_store(&asleep.calls, 0);
+    asleep.pending = start_op(asleep.ring, poll_op(ends.read, NULL, NULL));
+    int fd = event_fd_of(asleep.ring);
+    for (int round = 1; round <= 5; round++) {
+      pthread_t threads[4];
+      CHECK_EQ(paluring_ring_prepare(asleep.ring), 0);
+      CHECK(!is_readable(fd));
+      uint64_t wakes = stats_of(asleep.ring).total_wakes;
+      for (size_t i = 0; i < COUNT_OF(threads); i++) threads[i] = start_thread(ask_many_things, NULL);
+      for (size_t i = 0; i < COUNT_OF(threads); i++) pthread_join(threads[i], NULL);
+      CHECK_EQ(stats_of(asleep.ring).total_wakes, wakes + 1);
+      CHECK(is_readable(fd));
+      while (asleep.calls < round * 1600) CHECK(paluring_ring_run(asleep.ring, 1, LONG_ENOUGH) >= 0);
+    }
+    CHECK_EQ(paluring_ring_close(asleep.ring, LONG_ENOUGH), 0);
+    paluring_ring_release(asleep.ring);
+    close_pipe(ends);
+  }
+}
+
+/* ---- 20,000 completions, no wake lost ---- */
+
+enum { PIPES = 4 };
+#define TOTAL tries(20000)
+
+struct loop {
+  paluring_ring *ring;
+  struct source {
+    struct loop *loop;
+    struct ends ends;
+    paluring_buf *buf;
+  } sources[PIPES];
+  atomic_int done, failed;
+  bool foreign;
+};
+
+/* From the loop: reads again at once. From the other thread: nothing, that one starts the next. */
+static void take_byte(uintptr_t user_data, paluring_completion *completion) {
+  struct source *source = (struct source *)user_data;
+  struct loop *loop = source->loop;
+  if (completion->result != 1) atomic_fetch_add(&loop->failed, 1);
+  if (!loop->foreign) {
+    paluring_op op = read_op(source->ends.read, source->buf, take_byte, source);
+    if (paluring_io_start(loop->ring, &op, NULL) != 0) atomic_fetch_add(&loop->failed, 1);
+  }
+  atomic_fetch_add(&loop->done, 1);
+}
+
+/* Each byte is written as soon as the one before it has been delivered: a lost wake stops everything. */
+static void *feed(void *argument) {
+  struct loop *loop = argument;
+  for (int i = 0; i < TOTAL; i++) {
+    struct source *source = &loop->sources[i % PIPES];
+    if (loop->foreign && i % 2) { /* half of them complete as they are started */
+      start_only(loop->ring, with_flags(read_op(source->ends.read, source->buf, take_byte, source), PALURING_OP_SUBMIT));
+      put_byte(source->ends);
+    } else {
+      put_byte(source->ends);
+      if (loop->foreign) start_only(loop->ring, with_flags(read_op(source->ends.read, source->buf, take_byte, source), PALURING_OP_SUBMIT));
+    }
+    if (!await_count(&loop->done, i + 1)) break;
+  }
+  return NULL;
+}
+
+static void no_wake_is_lost(uint32_t mode, uint32_t trigger, bool foreign) {
+  static struct loop loop;
+  loop = (struct loop){.ring = ring_open(mode, 0, 0), .foreign = foreign};
+  int epoll = epoll_on(event_fd_of(loop.ring), trigger);
+  for (int i = 0; i < PIPES; i++) {
+    struct source *source = &loop.sources[i];
+    *source = (struct source){.loop = &loop, .ends = open_pipe(), .buf = new_buf(1)};
+    if (!foreign) start_only(loop.ring, read_op(source->ends.read, source->buf, take_byte, source));
+  }
+  CHECK(paluring_ring_prepare(loop.ring) == 0); /* bound, and asleep for those who start now */
+  pthread_t thread = start_thread(feed, &loop);
+  while (loop.done < TOTAL && !has_failed()) {
+    int32_t status = paluring_ring_prepare(loop.ring);
+    KEEP(status == 0 || status == 1);
+    if (status == 0) KEEP(sleeps_until_woken(epoll, 5000)); /* else a wake was lost */
+    KEEP(paluring_ring_process(loop.ring, loop.done % 3 == 0 ? 1 : 0) >= 0);
+  }
+  DO(pthread_join(thread, NULL));
+  CHECK_EQ(loop.done, TOTAL);
+  CHECK_EQ(loop.failed, 0);
+  ring_done(loop.ring);
+  for (int i = 0; i < PIPES; i++) {
+    CHECK_EQ(paluring_buf_refs(loop.sources[i].buf), 1);
+    paluring_buf_release(loop.sources[i].buf);
+    close_pipe(loop.sources[i].ends);
+  }
+  close(epoll);
+}
+
+TEST(level_triggered_loop_loses_no_wake_of_20000_with_ios_started_in_it) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++)
+    ROW(HOST_MODE_NAMES[mode]), no_wake_is_lost(HOST_MODES[mode], 0, false);
+}
+
+TEST(edge_triggered_loop_loses_no_wake_of_20000_with_ios_started_in_it) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++)
+    ROW(HOST_MODE_NAMES[mode]), no_wake_is_lost(HOST_MODES[mode], EPOLLET, false);
+}
+
+TEST(level_triggered_loop_loses_no_wake_of_20000_with_ios_started_by_another_thread) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++)
+    ROW(HOST_MODE_NAMES[mode]), no_wake_is_lost(HOST_MODES[mode], 0, true);
+}
+
+TEST(edge_triggered_loop_loses_no_wake_of_20000_with_ios_started_by_another_thread) {
+  for (size_t mode = 0; mode < COUNT_OF(HOST_MODES); mode++)
+    ROW(HOST_MODE_NAMES[mode]), no_wake_is_lost(HOST_MODES[mode], EPOLLET, true);
+}
+
 /* ---- what the loop's own thread does between prepare and its sleep ---- */
 
 struct elsewhere {
@@ -342,6 +482,7 @@ int main(void) {
   RUN(process_with_a_budget_brings_level_and_edge_triggered_loops_back);
   RUN(a_limit_that_is_due_makes_the_fd_readable);
   RUN(wake_ends_the_sleep_of_an_event_loop);
+  RUN(a_sleeping_loop_is_woken_once_however_much_other_threads_ask_of_it);
   RUN(an_io_started_after_prepare_goes_at_once_with_submit_and_the_sleep_stays_safe);
   RUN(level_triggered_loop_loses_no_wake_of_20000_with_ios_started_in_it);
   RUN(edge_triggered_loop_loses_no_wake_of_20000_with_ios_started_in_it);
