@@ -235,6 +235,74 @@ TEST(waiters_and_a_running_driver_share_a_ring) {
   ring_done(shared.ring);
 }
 
+/* ---- a callback that takes its time ---- */
+
+static struct {
+  paluring_ring *ring;
+  struct ends kept, called;
+  paluring_io io;
+  bool queued;
+  atomic_int taken, late, over;
+} slow;
+
+static void block_until_taken(uintptr_t user_data, paluring_completion *completion) {
+  (void)user_data, (void)completion;
+  for (int64_t end = now_ns() + 5 * SECOND; slow.taken == 0 && now_ns() < end;) poll(NULL, 0, 0);
+  slow.late = slow.taken == 0;
+  atomic_store(&slow.over, 1);
+}
+
+static void *take_own(void *argument) {
+  paluring_completion out;
+  (void)argument;
+  if (slow.queued) EXPECT_EQ(paluring_ring_reap(slow.ring, 1, LONG_ENOUGH, &out, 1), 1);
+  else EXPECT_EQ(paluring_io_wait(slow.ring, slow.io, LONG_ENOUGH, &out), 0);
+  atomic_store(&slow.taken, 1);
+  return NULL;
+}
+
+static void *run_until_over(void *argument) {
+  (void)argument;
+  while (!slow.over && !has_failed()) {
+    int32_t status = paluring_ring_run(slow.ring, 1, LONG_ENOUGH);
+    if (status != -EBUSY) EXPECT(status >= 0);
+    else sched_yield(); /* the other one drives for a moment */
+  }
+  return NULL;
+}
+
+/* Both come in one look at the queue, first what is waited for. */
+static void complete_both(uintptr_t user_data) {
+  (void)user_data;
+  put_byte(slow.kept);
+  put_byte(slow.called);
+}
+
+TEST(who_waits_gets_what_is_there_though_a_callback_behind_it_takes_its_time) {
+  for (int i = 0; i < tries(80); i++) {
+    bool background = i % 2;
+    paluring_buf *buf = new_buf(1);
+    memset(&slow, 0, sizeof slow);
+    slow.ring = ring_open(background ? PALURING_MODE_BACKGROUND : PALURING_MODE_SHARED, 8, 0);
+    slow.kept = open_socket(), slow.called = open_socket();
+    slow.queued = i / 2 % 2;
+    slow.io = start_op(slow.ring, with_flags(read_op(slow.kept.read, buf, NULL, NULL), slow.queued ? PALURING_OP_QUEUE : 0));
+    start_only(slow.ring, read_op(slow.called.read, buf, block_until_taken, NULL));
+    pthread_t driver = background ? pthread_self() : start_thread(run_until_over, NULL);
+    while (!background && paluring_ring_submit(slow.ring) != -EBUSY) sched_yield(); /* until it drives */
+    pthread_t waiter = start_thread(take_own, NULL);
+    poll(NULL, 0, i % 5); /* mostly it sleeps by then */
+    CHECK_EQ(paluring_ring_post(slow.ring, complete_both, 0), 0);
+    pthread_join(waiter, NULL);
+    if (!background) pthread_join(driver, NULL);
+    CHECK_EQ(paluring_ring_drain(slow.ring, LONG_ENOUGH), 0);
+    CHECK_EQ(slow.late, 0);
+    ring_done(slow.ring);
+    paluring_buf_release(buf);
+    close_pipe(slow.kept), close_pipe(slow.called);
+  }
+}
+
 /* ---- starts that enter the kernel though nobody drives ---- */
 
 enum { STARTERS = 3 };
@@ -327,6 +395,7 @@ int main(void) {
   RUN(four_threads_reap_at_once_and_each_completion_is_taken_once);
   RUN(four_threads_drain_at_once_and_find_theirs_done);
   RUN(waiters_and_a_running_driver_share_a_ring);
+  RUN(who_waits_gets_what_is_there_though_a_callback_behind_it_takes_its_time);
   RUN(each_start_with_submit_is_in_the_kernel_when_all_have_returned_though_others_started_or_drove_meanwhile);
   RUN(a_start_with_submit_enters_the_kernel_with_all_that_was_started_before_it);
   RUN(an_io_outlives_the_thread_that_submitted_it);

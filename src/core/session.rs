@@ -62,6 +62,7 @@ pub(crate) struct Session<'a, B: Backend> {
     /// `Counts::announced` when the session's rounds began.
     announced: u64,
     started: bool,
+    brought: bool,
     /// Posted functions that were there on entry, and functions without an I/O given out.
     posts: usize,
     called: bool,
@@ -98,7 +99,6 @@ impl<B: Backend> Ring<B> {
 
 impl<'a, B: Backend> Session<'a, B> {
     pub(super) fn new(ring: &'a Ring<B>, driver: Driver<'a, B>, kind: Kind, budget: u32) -> Self {
-        let budget = if budget == 0 { u32::MAX } else { budget };
         Self {
             driver,
             ring,
@@ -106,10 +106,11 @@ impl<'a, B: Backend> Session<'a, B> {
             out: Out::new(),
             fresh: 0,
             leftover: 0,
-            budget,
+            budget: if budget == 0 { u32::MAX } else { budget },
             delivered: 0,
             announced: 0,
             started: false,
+            brought: false,
             posts: 0,
             called: false,
         }
@@ -144,8 +145,18 @@ impl<'a, B: Backend> Session<'a, B> {
         }
     }
 
+    /// Functions of the host may take their time: before one runs, those are told who wait for what is there already.
     #[inline(always)]
     fn next_delivery(&mut self) -> Option<Delivery> {
+        let delivery = self.look_for_delivery();
+        if std::mem::take(&mut self.brought) && delivery.is_some() {
+            self.ring.tell_waiters();
+        }
+        delivery
+    }
+
+    #[inline(always)]
+    fn look_for_delivery(&mut self) -> Option<Delivery> {
         let mut state = self.ring.lock(self.driver.me);
         state.held_back = 0;
         loop {
@@ -169,7 +180,7 @@ impl<'a, B: Backend> Session<'a, B> {
                     state.lent = &raw const self.out.lent;
                     return Some(delivery);
                 }
-                Ok(None) => {}
+                Ok(None) => self.brought = true,
                 Err(_) => {
                     state.stalled = Some(cqe);
                     break;
@@ -363,12 +374,11 @@ impl<'a, B: Backend> Session<'a, B> {
 
     /// A callback has closed the ring: the session goes on as its close.
     fn close_now(&mut self) -> Result<Option<i32>> {
-        let was_close_call = Err(Status::CLOSED);
         let limit = {
             let mut state = self.ring.lock(self.driver.me);
             state.close_request.take().unwrap_or(Limit::Within(0))
         };
-        self.kind = Kind::Close(self.ring.begin_closing(self.driver.me, limit, was_close_call)?);
+        self.kind = Kind::Close(self.ring.begin_closing(self.driver.me, limit, Err(Status::CLOSED))?);
         self.started = true;
         // Process' budget was for its own callbacks; a close delivers all.
         self.budget = u32::MAX;
