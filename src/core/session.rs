@@ -145,24 +145,15 @@ impl<'a, B: Backend> Session<'a, B> {
         }
     }
 
-    /// Functions of the host may take their time: before one runs, those are told who wait for what is there already.
     #[inline(always)]
     fn next_delivery(&mut self) -> Option<Delivery> {
-        let delivery = self.look_for_delivery();
-        if std::mem::take(&mut self.brought) && delivery.is_some() {
-            self.ring.tell_waiters();
-        }
-        delivery
-    }
-
-    #[inline(always)]
-    fn look_for_delivery(&mut self) -> Option<Delivery> {
         let mut state = self.ring.lock(self.driver.me);
         state.held_back = 0;
         loop {
             if state.attention {
                 state = self.let_go_of_trash(state);
                 if let Some(due) = self.next_due(&mut state) {
+                    self.tell_of_brought();
                     return Some(due);
                 }
                 if state.close_request.is_some() {
@@ -178,6 +169,9 @@ impl<'a, B: Backend> Session<'a, B> {
                 Ok(Some(delivery)) => {
                     self.delivered += 1;
                     state.lent = &raw const self.out.lent;
+                    if self.brought {
+                        self.tell_of_brought();
+                    }
                     return Some(delivery);
                 }
                 Ok(None) => self.brought = true,
@@ -190,6 +184,13 @@ impl<'a, B: Backend> Session<'a, B> {
         self.fresh = if self.delivered < self.budget { 0 } else { self.fresh };
         state.lent = std::ptr::null();
         None
+    }
+
+    /// A function of the host is about to run and may take its time: who waits for what is there already is told.
+    #[cold]
+    fn tell_of_brought(&mut self) {
+        self.brought = false;
+        self.ring.tell_waiters();
     }
 
     /// Outside the lock, release functions may run.
@@ -387,8 +388,7 @@ impl<'a, B: Backend> Session<'a, B> {
 
     fn advance_close(&mut self) -> Result<Option<i32>> {
         let Kind::Close(closing) = &mut self.kind else { return Ok(Some(0)) };
-        let end = self.ring.advance_close(self.driver.me, closing)?;
-        match end {
+        match self.ring.advance_close(self.driver.me, closing)? {
             Some(result) => result.map(Some),
             None => {
                 self.begin_round();
