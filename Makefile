@@ -179,11 +179,13 @@ run: build ## copy a real file with examples/pcp and compare the result; FROM= a
 
 RUN_TESTS = $(PYTHON) tools/run-tests.py --target $(TARGET)
 
-.PHONY: test test-rust test-long test-c test-header test-layout test-install test-examples test-python test-abi
+.PHONY: test test-rust test-model test-long test-c test-header test-layout test-install test-examples test-python test-abi
 test: ## run all tests; takes some minutes, ends with the counts
 	@$(RUN_TESTS) rust header layout c install examples python
 test-rust: ## run the Rust tests
 	@$(RUN_TESTS) rust
+test-model: ## try all orders of threads and memory on the protocols between a ring's threads
+	@$(RUN_TESTS) model
 test-long: ## try many more random orders than `make test` does; MODEL_CASES=, MODEL_SEED= (else by the clock)
 	PALURING_MODEL_CASES=$(MODEL_CASES) PALURING_MODEL_SEED=$(or $(MODEL_SEED),$(shell date +%s)) \
 	  $(CARGO) test --locked --lib model -- --nocapture

@@ -99,6 +99,21 @@ fn each_mutation_is_told_of() {
     each(untold.map(|name| format!("docs/safety.md has no line for the mutation: {name}")));
 }
 
+#[test]
+fn each_mistake_of_the_model_checks_is_found_by_one_and_told_of() {
+    let (list, text) = (read(&root().join("src/sys/checked.rs")), read(&root().join("docs/safety.md")));
+    let mistakes = list.split("enum Mistake {").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+    let mistakes: Vec<&str> = mistakes.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+    assert!(mistakes.len() > 10, "the mistakes were not found");
+    let checks: String = files("src/core/threads", &["rs"]).iter().map(|path| read(path)).collect();
+    let code: String = files("src/core", &["rs"]).iter().map(|path| read(path)).collect();
+    each(mistakes.into_iter().filter_map(|mistake| {
+        let found = checks.contains(&format!("_found: {mistake},")) && code.contains(&format!("seeded!({mistake})"));
+        let told = text.contains(&format!("`{mistake}`"));
+        (!found || !told).then(|| format!("{mistake}: made, and found by a check: {found}, told of: {told}"))
+    }));
+}
+
 /// An exported function: its comment, its parameters, and whether it returns something.
 struct Export {
     place: String,

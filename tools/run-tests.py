@@ -158,18 +158,30 @@ def io_uring(counts, _target):
 
 
 def rust(counts, _target):
+    cargo_test(counts, "rust", ["--no-fail-fast"])
+
+
+def model(counts, target):
+    """All orders of a few threads: a build with loom in place of the standard library's locks and atomics."""
+    optimised = [word for name in ("paluring", "loom", "generator") for word in ("--config", f"profile.dev.package.{name}.opt-level=3")]
+    flags = f"{os.environ.get('RUSTFLAGS', '')} --cfg loom"
+    arguments = ["--lib", "--target-dir", str(target / "model"), "--config", "profile.dev.debug=0", *optimised, "core::threads"]
+    cargo_test(counts, "model", arguments, env={**os.environ, "RUSTFLAGS": flags})
+
+
+def cargo_test(counts, suite, arguments, **options):
     cargo = os.environ.get("CARGO", "cargo").split()
-    status, output = run([*cargo, "test", "--locked", "--no-fail-fast"], stderr=None)
+    status, output = run([*cargo, "test", "--locked", *arguments], stderr=None, **options)
     results = re.findall(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", output, re.M)
     counts.ok(sum(int(passed) for passed, _, _ in results))
     for name in re.findall(r"^test (.+) \.\.\. FAILED$", output, re.M):
-        counts.fail(f"rust: {name}", "see above")
+        counts.fail(f"{suite}: {name}", "see above")
     for name, reason in re.findall(r"^test (.+) \.\.\. ignored(?:, (.*))?$", output, re.M):
-        counts.skip(f"rust: {name}", reason or "ignored in the source")
+        counts.skip(f"{suite}: {name}", reason or "ignored in the source")
     if status != 0:
         show(output, lines=200)
         if not any(int(failed) for _, failed, _ in results):
-            counts.fail("rust", "cargo test failed" if status is not None else "cargo test ran out of time")
+            counts.fail(suite, "cargo test failed" if status is not None else "cargo test ran out of time")
 
 
 def header(counts, _target):
@@ -340,7 +352,7 @@ def abi(counts, target):
     program(counts, "abi: as in the baseline", ["tools/abi", str(library), "c-tests/abi/baseline.abi"], timeout=300)
 
 
-SUITES = {suite.__name__: suite for suite in (rust, header, layout, c, install, examples, python, faults, abi)}
+SUITES = {suite.__name__: suite for suite in (rust, model, header, layout, c, install, examples, python, faults, abi)}
 SUITES.update(checkers.SUITES | hosts.SUITES | older.SUITES)
 
 

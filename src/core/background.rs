@@ -10,6 +10,7 @@ use super::session::Session;
 use super::state::{Phase, State};
 use super::wait::Limit;
 use super::{Result, Status};
+use crate::sys::sync::seeded;
 use crate::sys::thread::{Thread, set_affinity};
 use crate::sys::{Backend, os};
 
@@ -104,7 +105,9 @@ impl<B: Backend> Ring<B> {
             state.attention = true;
         }
         drop(state);
-        let _ = self.wake();
+        if !seeded!(ClosesWithoutWake) {
+            let _ = self.wake();
+        }
         self.await_state(me, |state| state.phase == Phase::Closed);
         self.end_thread(me);
         self.lock(me).counts.orphaned as i32
@@ -129,7 +132,7 @@ impl<B: Backend> Ring<B> {
     fn end_thread(&self, me: usize) {
         let thread = self.lock(me).background.thread.take();
         match thread {
-            Some(thread) if self.owner() == me => thread.detach(),
+            Some(thread) if self.owner() == me || seeded!(DoesntJoin) => thread.detach(),
             Some(thread) => thread.join(),
             None => {}
         }
@@ -140,15 +143,11 @@ impl<B: Backend> Ring<B> {
         let mut limit = Limit::Never;
         loop {
             let round = self.turn_round();
-            {
-                let state = self.lock(me);
-                if wanted(&state) || self.is_poisoned() {
-                    return;
-                }
-                self.enlist();
+            let state = self.lock(me);
+            if wanted(&state) || self.is_poisoned() {
+                return;
             }
-            self.await_round(round, &mut limit);
-            self.resign();
+            self.await_told(state, round, &mut limit);
         }
     }
 
@@ -158,17 +157,13 @@ impl<B: Backend> Ring<B> {
         let mut limit = Limit::Never;
         loop {
             let round = self.turn_round();
-            {
-                let mut state = self.lock(me);
-                if let Some(result) = done(&mut state) {
-                    return Ok(result);
-                }
-                state.check_open()?;
-                self.check_usable()?;
-                self.enlist();
+            let mut state = self.lock(me);
+            if let Some(result) = done(&mut state) {
+                return Ok(result);
             }
-            self.await_round(round, &mut limit);
-            self.resign();
+            state.check_open()?;
+            self.check_usable()?;
+            self.await_told(state, round, &mut limit);
         }
     }
 }

@@ -32,6 +32,7 @@ impl Deadlines {
     }
 
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }

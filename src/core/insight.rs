@@ -4,12 +4,12 @@
 use std::fmt::Write;
 
 use super::alloc::try_vec;
-use super::lock::locked;
 use super::open::Mode;
 use super::ring::Ring;
 use super::state::{Counts, Phase, State, Workers};
 use super::table::{Io, State as At, To, marks};
 use super::{Result, Status, quarantine};
+use crate::sys::sync::locked;
 use crate::sys::{Backend, Info, fallback, os};
 
 /// Not told by the backend: the owner's calls use a lock.

@@ -18,14 +18,14 @@
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 
 use crate::sys::os::{Barrier, back_off};
+use crate::sys::sync::{self, AtomicBool, AtomicUsize, Mutex, MutexGuard, OneAtATime, compiler_fence, seeded};
 
-/// Take a mutex. That a panic happened under it is the ring's to remember (`Ring::poison`).
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Take a mutex of the process. That a panic happened under it is the ring's to remember (`Ring::poison`).
+pub(crate) fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 pub(super) struct OwnerLock<T> {
@@ -35,6 +35,7 @@ pub(super) struct OwnerLock<T> {
     /// The mutex's own guard, while it is held: `Guard` goes in two registers without it.
     held: UnsafeCell<Option<MutexGuard<'static, Quiet>>>,
     barrier: Barrier,
+    holder: OneAtATime,
     value: UnsafeCell<T>,
 }
 
@@ -46,7 +47,7 @@ struct Quiet {
     last: usize,
 }
 
-const QUIET_LEAST: u32 = 16;
+const QUIET_LEAST: u32 = if cfg!(loom) { 1 } else { 16 };
 const QUIET_MOST: u32 = 4096;
 
 // SAFETY: the value is reached only through a guard, and there is one guard at a time (the table above).
@@ -62,6 +63,7 @@ impl<T> OwnerLock<T> {
             mutex: Mutex::new(Quiet { rounds: 0, needed: QUIET_LEAST, last: 0 }),
             held: UnsafeCell::new(None),
             barrier,
+            holder: OneAtATime::default(),
             value: UnsafeCell::new(value),
         }
     }
@@ -73,8 +75,11 @@ impl<T> OwnerLock<T> {
             debug_assert!(!self.inside.load(Ordering::Relaxed), "the owner takes its lock twice");
             self.inside.store(true, Ordering::Relaxed);
             // There is a bias only where the barrier is expedited: see `grant`.
-            compiler_fence(Ordering::SeqCst);
+            if !seeded!(OwnerHasNoFence) {
+                compiler_fence(Ordering::SeqCst);
+            }
             if self.bias.load(Ordering::Relaxed) == me {
+                self.holder.mark();
                 return Guard { lock: self, biased: true };
             }
             self.inside.store(false, Ordering::Release);
@@ -85,16 +90,18 @@ impl<T> OwnerLock<T> {
     #[cold]
     #[inline(never)]
     fn lock_slowly(&self, me: usize) -> Guard<'_, T> {
-        let mut quiet = locked(&self.mutex);
+        let mut quiet = sync::locked(&self.mutex);
         if quiet.last != me {
             quiet.last = me;
             quiet.rounds = 0;
         }
         if self.bias.load(Ordering::Relaxed) != 0 {
             self.bias.store(0, Ordering::Relaxed);
-            self.barrier.heavy();
+            if !seeded!(OthersHaveNoBarrier) {
+                self.barrier.heavy();
+            }
             let mut round = 0;
-            while self.inside.load(Ordering::Acquire) {
+            while self.inside.load(Ordering::Acquire) && !seeded!(OthersDontWait) {
                 back_off(round);
                 round += 1;
             }
@@ -104,10 +111,12 @@ impl<T> OwnerLock<T> {
         unsafe {
             *self.held.get() = Some(std::mem::transmute::<MutexGuard<'_, Quiet>, MutexGuard<'static, Quiet>>(quiet))
         };
+        self.holder.mark();
         Guard { lock: self, biased: false }
     }
 
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(super) fn is_locked(&self) -> bool {
         self.inside.load(Ordering::Relaxed) || self.mutex.try_lock().is_err()
     }
@@ -152,6 +161,7 @@ pub(super) struct Guard<'a, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
+        self.lock.holder.mark();
         if self.biased {
             self.lock.inside.store(false, Ordering::Release);
         } else {

@@ -29,6 +29,7 @@ mod lent;
 mod list;
 mod lock;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod model;
 mod open;
 mod post;
@@ -43,6 +44,9 @@ mod state;
 mod status;
 mod storage;
 mod table;
+#[cfg(test)]
+#[cfg(loom)]
+mod threads;
 mod turn;
 mod wait;
 mod wake;

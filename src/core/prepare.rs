@@ -14,6 +14,7 @@ use super::storage::TimeSpec;
 use super::table::Kind;
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
+use crate::sys::sync::seeded;
 use crate::sys::{Backend, Errno, Sqe, SysResult, entry, os};
 
 impl<B: Backend> Ring<B> {
@@ -35,7 +36,9 @@ impl<B: Backend> Ring<B> {
                 let mut state = self.lock(me);
                 let fd = state.register_event_fd()?;
                 self.set_event_fd(fd);
-                os::eventfd_clear(fd);
+                if !seeded!(ClearsAfterTheLook) {
+                    os::eventfd_clear(fd);
+                }
                 state.set_timer()?;
             }
             let (woken, _) = self.wait_for(me, &mut Limit::Within(0), |state| {
@@ -67,8 +70,11 @@ impl<B: Backend> Ring<B> {
         }
         let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer_at != 0 && state.timer_at <= at);
         let backend = state.backend()?;
-        let all_submitted = backend.publish() == 0 && !backend.holds_back();
+        let all_submitted = seeded!(NoLookAtStarts) || backend.publish() == 0 && !backend.holds_back();
         if all_submitted && timer_is_set && state.overflow.is_empty() {
+            if seeded!(ClearsAfterTheLook) {
+                os::eventfd_clear(state.event_fd()?);
+            }
             return Ok(Some(false));
         }
         self.awake();

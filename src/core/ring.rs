@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ring as a whole: who holds it, who drives it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::fork::Process;
 use super::lock::{Guard, OwnerLock};
@@ -13,6 +13,7 @@ use super::wait::Limit;
 use super::wake::Sleep;
 use super::{Result, Status};
 use crate::sys::os::{self, Barrier};
+use crate::sys::sync::{AtomicBool, AtomicUsize, Mutex, seeded};
 use crate::sys::{Backend, Info};
 
 pub(crate) struct Ring<B: Backend> {
@@ -26,7 +27,7 @@ pub(crate) struct Ring<B: Backend> {
     /// The thread of a BACKGROUND ring frees it when it ends.
     pub(super) thread_frees: AtomicBool,
     /// Held while something is forwarded to that thread.
-    pub(super) forwarding: std::sync::Mutex<()>,
+    pub(super) forwarding: Mutex<()>,
     info: Info,
     pub(super) options: Options,
     barrier: Barrier,
@@ -53,7 +54,7 @@ impl<B: Backend> Ring<B> {
             poisoned: AtomicBool::new(false),
             deferred: AtomicBool::new(false),
             thread_frees: AtomicBool::new(false),
-            forwarding: std::sync::Mutex::new(()),
+            forwarding: Mutex::new(()),
             info,
             options,
             barrier,
@@ -68,6 +69,7 @@ impl<B: Backend> Ring<B> {
     }
 
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(super) fn is_locked(&self) -> bool {
         self.state.is_locked()
     }
@@ -199,6 +201,9 @@ impl<B: Backend> Ring<B> {
 impl<B: Backend> Drop for Driver<'_, B> {
     #[inline]
     fn drop(&mut self) {
+        if seeded!(TellsBeforeTheChange) {
+            self.ring.tell_waiters();
+        }
         let mut state = self.ring.lock(self.me);
         if state.starter.asked {
             state = self.ring.submit_and_leave(state, self.me);
@@ -207,7 +212,9 @@ impl<B: Backend> Drop for Driver<'_, B> {
         state.held_back = 0;
         state.lent = std::ptr::null();
         drop(state);
-        self.ring.tell_waiters();
+        if !seeded!(TellsBeforeTheChange) {
+            self.ring.tell_waiters();
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl<B: Backend> Ring<B> {
 }
 
 impl Extras {
-    const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         storage: None,
         timeout_ns: 0,
         is_async: false,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Taking turns on a SHARED ring: one thread drives, the others sleep until it has brought something or leaves.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::lock::Guard;
 use super::open::Mode;
@@ -9,7 +9,8 @@ use super::ring::{Driver, Ring};
 use super::state::{Phase, State};
 use super::wait::Limit;
 use super::{Result, Status};
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::{Slept, Word};
+use crate::sys::sync::{AtomicU32, seeded};
 use crate::sys::{Backend, os};
 
 /// Threads that wait for a SHARED ring's driver to bring them something, or to leave.
@@ -17,7 +18,7 @@ use crate::sys::{Backend, os};
 pub(super) struct Turn {
     waiters: AtomicU32,
     /// Goes up with each thing that may interest them; they sleep on it.
-    round: AtomicU32,
+    round: Word,
 }
 
 /// How waiting for one's turn ended.
@@ -35,10 +36,7 @@ impl<B: Backend> Ring<B> {
         let mut limit = Limit::Never;
         while state.starter.enters {
             let round = self.turn_round();
-            self.enlist();
-            drop(state);
-            self.await_round(round, &mut limit);
-            self.resign();
+            self.await_told(state, round, &mut limit);
             state = self.lock(me);
         }
         state
@@ -94,11 +92,7 @@ impl<B: Backend> Ring<B> {
                     driver => return driver.map(TurnEnd::Driver),
                 }
             }
-            self.enlist();
-            drop(state);
-            let waited = self.await_round(round, limit);
-            self.resign();
-            match waited {
+            match self.await_told(state, round, limit) {
                 Slept::Told => {}
                 Slept::Time => return Ok(TurnEnd::Time),
                 Slept::Signal => return Ok(TurnEnd::Signal),
@@ -106,25 +100,31 @@ impl<B: Backend> Ring<B> {
         }
     }
 
-    /// What is told of from here on ends an `await_round` with the result.
+    /// What is told of from here on ends an `await_told` with the result.
     pub(super) fn turn_round(&self) -> u32 {
-        self.turn.round.load(Ordering::SeqCst)
+        self.turn.round.now()
     }
 
-    /// Under the ring's lock, once what is waited for is not there: the driver shall tell.
-    pub(super) fn enlist(&self) {
-        self.turn.waiters.fetch_add(1, Ordering::SeqCst);
+    /// What is waited for is not in the state: sleep until the driver has told of something since `round`, the time is over, or
+    /// a signal came. Who changes the state after this look has the lock after it, and so sees that somebody waits.
+    pub(super) fn await_told(&self, state: Guard<'_, State<B>>, round: u32, limit: &mut Limit) -> Slept {
+        if seeded!(EnlistsBehindTheLock) {
+            drop(state);
+            self.turn.waiters.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.turn.waiters.fetch_add(1, Ordering::Relaxed);
+            drop(state);
+        }
+        let round = if seeded!(RoundAfterTheLook) { self.turn_round() } else { round };
+        let told = self.await_round(round, limit);
+        self.turn.waiters.fetch_sub(1, Ordering::Relaxed);
+        told
     }
 
-    pub(super) fn resign(&self) {
-        self.turn.waiters.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Sleep until the driver has told of something since `round`, the time is over, or a signal came.
-    pub(super) fn await_round(&self, round: u32, limit: &mut Limit) -> Slept {
+    fn await_round(&self, round: u32, limit: &mut Limit) -> Slept {
         while self.turn_round() == round {
             let left = limit.left();
-            let slept = if left == Some(0) { Slept::Time } else { futex::wait(&self.turn.round, round, left) };
+            let slept = if left == Some(0) { Slept::Time } else { self.turn.round.sleep(round, left) };
             if slept != Slept::Told {
                 return slept;
             }
@@ -142,8 +142,7 @@ impl<B: Backend> Ring<B> {
 
     #[cold]
     pub(super) fn tell_waiters_slowly(&self) {
-        self.turn.round.fetch_add(1, Ordering::SeqCst);
-        futex::wake_all(&self.turn.round);
+        self.turn.round.change();
     }
 
     /// Wait until no thread drives. For a close that has woken the driver.

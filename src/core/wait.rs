@@ -4,6 +4,7 @@
 use super::ring::Ring;
 use super::state::{Phase, State};
 use super::{Result, Status};
+use crate::sys::sync::seeded;
 use crate::sys::{Backend, Enter, Errno, SysResult, os};
 
 /// How long a call may wait.
@@ -109,11 +110,12 @@ impl<B: Backend> Ring<B> {
                 if all && !last.again {
                     return Ok((end, taken));
                 }
-            } else if wait && !self.fall_asleep() {
+            } else if wait && !seeded!(SleepsBehindTheLock) && !self.fall_asleep() {
                 last = Last::default();
                 continue;
             }
             drop(state);
+            let _ = wait && seeded!(SleepsBehindTheLock) && self.fall_asleep();
             let entered = B::enter(gate, Enter { submit, wait, flush, timeout });
             self.awake();
             last = Last::of(submit, wait, timeout.is_some(), entered);
@@ -237,7 +239,7 @@ impl<B: Backend> State<B> {
                 quiet = last.waited && whole && self.backend()?.available() == 0;
             }
         }
-        self.kicked = false;
+        self.kicked &= seeded!(KickedForEver);
         self.refill();
         if self.deadlines.nearest().is_some() && self.expire() {
             quiet = false;

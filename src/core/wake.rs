@@ -10,21 +10,27 @@
 //! `sleep` changes under the ring's lock, where starts look at it too. `wake` may come from a signal handler and takes no
 //! lock: it stores `woken`, then loads `sleep`; the driver stores `sleep`, then loads `woken`; the barrier makes one see the other.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::ring::Ring;
 use super::state::State;
 use super::table::Kind;
 use super::{Result, Status};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU32, seeded};
 use crate::sys::{Backend, SysResult, os};
 
 const AWAKE: u32 = 0;
 const ENTER: u32 = 1;
 const LOOP: u32 = 2;
 
+/// How often a wake is sent that the kernel refuses.
+const SENDS: u32 = if cfg!(loom) { 2 } else { 64 };
+
 pub(super) struct Sleep<G> {
     sleep: AtomicU32,
     woken: AtomicBool,
+    /// Of `woken`: the kernel refused to tell the driver.
+    unsent: AtomicBool,
     wakes: AtomicU32,
     /// The ring's way in, for threads and signal handlers that must not take the lock. Good while `open`.
     gate: G,
@@ -39,6 +45,7 @@ impl<G: Copy> Sleep<G> {
         Self {
             sleep: AtomicU32::new(AWAKE),
             woken: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
             wakes: AtomicU32::new(0),
             gate,
             open: AtomicBool::new(true),
@@ -51,7 +58,7 @@ impl<G: Copy> Sleep<G> {
 impl<B: Backend> Ring<B> {
     #[inline]
     pub(super) fn is_asleep(&self) -> bool {
-        self.sleep.sleep.load(Ordering::Relaxed) != AWAKE
+        !seeded!(StartDoesntLook) && self.sleep.sleep.load(Ordering::Relaxed) != AWAKE
     }
 
     pub(super) fn sleeps_in_loop(&self) -> bool {
@@ -78,8 +85,10 @@ impl<B: Backend> Ring<B> {
     #[inline]
     fn sleep_as(&self, how: u32) -> bool {
         self.sleep.sleep.store(how, Ordering::Relaxed);
-        self.barrier().light();
-        if self.sleep.woken.load(Ordering::Relaxed) {
+        if !seeded!(SleeperHasNoFence) {
+            self.barrier().light();
+        }
+        if self.sleep.woken.load(Ordering::Relaxed) && !seeded!(NoSecondLook) {
             self.awake();
             return false;
         }
@@ -100,31 +109,48 @@ impl<B: Backend> Ring<B> {
     /// End the driver's wait, or its next one. Takes no lock, keeps errno.
     pub(crate) fn wake(&self) -> Result<i32> {
         let errno = os::errno();
-        let result = if self.sleep.woken.swap(true, Ordering::AcqRel) { Ok(()) } else { self.send_wake() };
+        let sleep = &self.sleep;
+        let first = !sleep.woken.swap(true, Ordering::AcqRel);
+        let mut result = Ok(());
+        if first || sleep.unsent.load(Ordering::Relaxed) && sleep.unsent.swap(false, Ordering::AcqRel) {
+            result = self.send_wake();
+        }
         if result.is_err() {
-            self.sleep.woken.store(false, Ordering::Release);
+            // The mark stays: it may be that of another call by now, which has come after the driver took this one's.
+            sleep.unsent.store(!seeded!(ForgetsRefusal), Ordering::Release);
         }
         os::set_errno(errno);
         result.map(|()| 0)
     }
 
     fn send_wake(&self) -> Result<()> {
-        self.barrier().heavy();
-        self.visit(|| self.signal_sleeper())
+        if !seeded!(WakeHasNoBarrier) {
+            self.barrier().heavy();
+        }
+        self.insist_on_signal()
     }
 
     /// Wake a driver that sleeps, after a change under the lock that it should see.
     #[cold]
     pub(super) fn kick(&self) {
-        for round in 0..64 {
-            // CLOSED: the ring's close looks at everything.
-            if matches!(self.visit(|| self.signal_sleeper()), Ok(()) | Err(Status::CLOSED)) {
-                return;
+        // CLOSED: the ring's close looks at everything.
+        if !matches!(self.insist_on_signal(), Ok(()) | Err(Status::CLOSED)) {
+            // The kernel has no memory for a message: the next change tries again.
+            self.lock(os::thread_id()).kicked = false;
+        }
+    }
+
+    /// Others rely on the one that signals: it tries for a while.
+    fn insist_on_signal(&self) -> Result<()> {
+        let mut result = Ok(());
+        for round in 0..SENDS {
+            result = self.visit(|| self.signal_sleeper());
+            if matches!(result, Ok(()) | Err(Status::CLOSED)) {
+                break;
             }
             os::back_off(64 + round);
         }
-        // The kernel has no memory for a message: the next change tries again.
-        self.lock(os::thread_id()).kicked = false;
+        result
     }
 
     fn signal_sleeper(&self) -> SysResult<()> {
@@ -154,7 +180,7 @@ impl<B: Backend> Ring<B> {
     pub(super) fn end_visits(&self) {
         self.sleep.open.store(false, Ordering::SeqCst);
         let mut round = 0;
-        while self.sleep.visitors.load(Ordering::SeqCst) > 0 {
+        while self.sleep.visitors.load(Ordering::SeqCst) > 0 && !seeded!(NoEndOfVisits) {
             os::back_off(round);
             round += 1;
         }
@@ -187,7 +213,7 @@ impl<B: Backend> State<B> {
     /// Whether a sleeping driver is to be woken now: once, however much follows before it is awake. An owner in its
     /// event loop needs no wake from itself: it prepares before it sleeps.
     pub(super) fn kick_due(&mut self, is_owner: bool) -> bool {
-        if self.kicked || is_owner {
+        if self.kicked && !seeded!(KicksEachTime) || is_owner {
             return false;
         }
         self.kicked = true;

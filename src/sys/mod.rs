@@ -4,15 +4,24 @@
 //! The boundary is the kernel's own ABI: 64-byte submission entries go in, completion
 //! entries come out. A backend knows no I/Os, no buffers and no callbacks.
 
+#[cfg(test)]
+#[cfg(loom)]
+pub(crate) mod checked;
 mod entries;
 pub(crate) mod entry;
 #[cfg(test)]
+#[cfg(not(loom))]
 pub(crate) mod fake;
 pub(crate) mod futex;
 pub(crate) mod linux;
 pub(crate) mod os;
 mod setup;
+pub(crate) mod sync;
+#[cfg_attr(loom, path = "tiny_thread.rs")]
 pub(crate) mod thread;
+#[cfg(test)]
+#[cfg(loom)]
+pub(crate) mod tiny;
 #[cfg(feature = "unmap-freed")]
 pub(crate) mod unmapped;
 

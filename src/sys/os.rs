@@ -2,8 +2,9 @@
 //! The system beside io_uring: descriptors, clock, thread identity, barriers.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::sync::{compiler_fence, fence, give_way};
 use super::{Errno, SysResult};
 
 pub(crate) fn errno() -> Errno {
@@ -21,11 +22,15 @@ pub(super) fn check(result: i64) -> SysResult<i64> {
 }
 
 /// Identifies the calling thread among the living; never 0. A dead thread's may come again.
+#[cfg(not(loom))]
 #[inline]
 pub(crate) fn thread_id() -> usize {
     // SAFETY: always succeeds.
     unsafe { libc::pthread_self() as usize }
 }
+
+#[cfg(loom)]
+pub(crate) use super::checked::thread_id;
 
 /// A word that each thread has of its own, 0 at first; what it holds at the thread's exit is handed to the key's destructor.
 pub(crate) struct ThreadWord(libc::pthread_key_t);
@@ -62,7 +67,12 @@ pub(crate) fn now_coarse() -> u64 {
 }
 
 fn clock(id: libc::clockid_t) -> u64 {
+    if cfg!(loom) {
+        // What a model check does must not depend on the time.
+        return 1;
+    }
     #[cfg(test)]
+    #[cfg(not(loom))]
     if let Some(now) = super::fake::now() {
         return now;
     }
@@ -90,6 +100,10 @@ pub(crate) fn eventfd() -> SysResult<OwnedFd> {
 
 /// Make an eventfd readable. Safe in signal handlers.
 pub(crate) fn eventfd_write(fd: i32) -> SysResult<()> {
+    #[cfg(loom)]
+    if let Some(written) = super::tiny::event_fd_write() {
+        return written;
+    }
     let one = 1u64;
     // SAFETY: one is 8 readable bytes.
     match check(unsafe { libc::write(fd, (&raw const one).cast(), 8) } as i64) {
@@ -112,6 +126,10 @@ pub(super) fn is_readable(fd: i32) -> SysResult<bool> {
 
 /// Make an eventfd unreadable.
 pub(crate) fn eventfd_clear(fd: i32) {
+    #[cfg(loom)]
+    if super::tiny::event_fd_clear() {
+        return;
+    }
     let mut count = 0u64;
     // SAFETY: count is 8 writable bytes. EAGAIN: it was unreadable.
     let _ = unsafe { libc::read(fd, (&raw mut count).cast(), 8) };
@@ -153,7 +171,8 @@ impl Barrier {
     pub(crate) fn new() -> Self {
         const REGISTER_PRIVATE_EXPEDITED: i64 = 16;
         // SAFETY: no memory is passed.
-        Self { expedited: unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0) } == 0 }
+        let registered = unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0) } == 0;
+        Self { expedited: registered || cfg!(loom) }
     }
 
     pub(crate) fn is_expedited(self) -> bool {
@@ -170,7 +189,7 @@ impl Barrier {
     pub(crate) fn heavy(self) {
         const PRIVATE_EXPEDITED: i64 = 8;
         fence(Ordering::SeqCst);
-        if self.expedited {
+        if self.expedited && cfg!(not(loom)) {
             // SAFETY: no memory is passed. It can't fail once registered.
             unsafe { libc::syscall(libc::SYS_membarrier, PRIVATE_EXPEDITED, 0, 0) };
         }
@@ -213,6 +232,7 @@ impl ForkMark {
 /// Close a descriptor that nobody else will: an unwanted result's, or a forked child's copy of a ring's.
 pub(crate) fn close_unwanted(fd: i32) {
     #[cfg(test)]
+    #[cfg(not(loom))]
     if super::fake::close(fd) {
         return;
     }
@@ -222,6 +242,9 @@ pub(crate) fn close_unwanted(fd: i32) {
 
 /// Sleep for a millisecond.
 pub(crate) fn nap() {
+    if cfg!(loom) {
+        return give_way();
+    }
     std::thread::sleep(std::time::Duration::from_millis(1));
 }
 
@@ -240,8 +263,9 @@ pub(crate) fn read_own(addr: u64, into: &mut [u8]) -> bool {
 /// Give the processor to others while a lock is held elsewhere: longer each time.
 pub(crate) fn back_off(round: u32) {
     match round {
+        _ if cfg!(loom) => give_way(),
         0..64 => std::hint::spin_loop(),
-        64..128 => std::thread::yield_now(),
+        64..128 => give_way(),
         _ => std::thread::sleep(std::time::Duration::from_micros(50)),
     }
 }
