@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering;
 
 use super::entry::op;
 use super::os::Sentinel;
-use super::sync::{AtomicU32, Condvar, Mutex, locked};
+use super::sync::{AtomicU32, Mutex, locked};
 use super::{Backend, Cqe, Enter, Errno, Info, Setup, Sqe, SysResult};
+use loom::sync::Condvar;
 
 /// What the kernel knows; in a mutex, as in the kernel.
 #[derive(Default)]
