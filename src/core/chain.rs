@@ -220,7 +220,7 @@ impl<B: Backend> State<B> {
             next.cause = next.cause.or(broke);
         }
         // It may have begun to run only now, out of reach of what asked for its cancel before.
-        let asked = |at: At, marks: u8| at == At::Kernel && marks & (marks::CANCELLED | marks::TIMED_OUT) != 0;
+        let asked = |at: At, marks: u16| at == At::Kernel && marks & (marks::CANCELLED | marks::TIMED_OUT) != 0;
         if self.table.get(link.after).is_some_and(|io| asked(io.state, io.marks)) {
             self.insist_on_cancel(link.after);
         }

@@ -10,7 +10,8 @@ use super::lent::Out;
 use super::session::Delivery;
 use super::state::{Phase, Ready, State};
 use super::table::{
-    Completion, Gone, HOLDS_DESCRIPTOR, Io, Kind, Plain, State as At, To, completion_flags, generation_of, marks,
+    Completion, Gone, HOLDS_DESCRIPTOR, HostFn, Io, Kind, Plain, State as At, To, completion_flags, generation_of,
+    marks, slot_of,
 };
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe, Enter};
@@ -41,6 +42,28 @@ impl<B: Backend> State<B> {
             }
         }
         self.retire_special(cqe, out)
+    }
+
+    /// As `retire`, of a completion that is there and a plain I/O's only one, with nothing else due. `None`: nothing has happened.
+    #[inline(always)]
+    pub(super) fn retire_plain(&mut self, out: &Out) -> Option<HostFn> {
+        if self.attention {
+            return None;
+        }
+        let backend = self.backend.as_mut()?;
+        let cqe = backend.peek()?;
+        if !is_only(&cqe) {
+            return None;
+        }
+        let Plain { user_data, notify, buf, opcode } = self.table.remove_plain(cqe.user_data)?;
+        backend.skip();
+        #[cfg(debug_assertions)]
+        self.watch.end(cqe);
+        self.held_back = 1;
+        self.counts.finished += 1;
+        out.put(cqe.user_data, user_data, opcode, cqe.result, translate(cqe.flags), 0, buf);
+        self.lent = &raw const out.lent;
+        notify
     }
 
     #[cold]
@@ -88,6 +111,7 @@ impl<B: Backend> State<B> {
 
     /// Bring all completions from the queue into the table; callbacks stay for process.
     pub(super) fn collect(&mut self) -> Result<()> {
+        while self.collect_plain() {}
         while let Some(cqe) = self.next_cqe() {
             if let Err(short) = self.store(cqe) {
                 self.stalled = Some(cqe);
@@ -95,6 +119,47 @@ impl<B: Backend> State<B> {
             }
         }
         Ok(())
+    }
+
+    /// Bring the oldest completion into the table, if it is the only one of an I/O that is kept or for reap, and to which nothing
+    /// is special. False: nothing has happened.
+    #[inline(always)]
+    fn collect_plain(&mut self) -> bool {
+        if self.stalled.is_some() {
+            return false;
+        }
+        let Some(cqe) = self.backend.as_mut().and_then(B::peek).filter(is_only) else { return false };
+        let Some(to) = self.table.finish_plain(cqe, translate(cqe.flags)) else { return false };
+        if let Some(backend) = self.backend.as_mut() {
+            backend.skip();
+        }
+        #[cfg(debug_assertions)]
+        self.watch.end(cqe);
+        self.counts.finished += 1;
+        self.counts.done += 1;
+        self.counts.announced += 1;
+        if to == To::Queue {
+            self.counts.reapable += 1;
+            self.table.push(&mut self.reapable, slot_of(cqe.user_data) as u32);
+        }
+        true
+    }
+
+    /// Take the completion of an I/O for reap straight from the kernel's queue, if it is its only one, nothing about the I/O is
+    /// special, and no older one waits. `None`: nothing has happened.
+    #[inline(always)]
+    pub(super) fn take_plain_for_reap(&mut self) -> Option<Completion> {
+        if !self.reapable.is_empty() || self.stalled.is_some() {
+            return None;
+        }
+        let cqe = self.backend.as_mut().and_then(B::peek).filter(is_only)?;
+        let (user_data, opcode) = self.table.remove_plain_for_reap(cqe.user_data)?;
+        if let Some(backend) = self.backend.as_mut() {
+            backend.skip();
+        }
+        self.counts.finished += 1;
+        let (io, result, flags, opcode) = (cqe.user_data, cqe.result, translate(cqe.flags), opcode.into());
+        Some(Completion { io, user_data, buf: None, extra: 0, result, flags, opcode, reserved0: 0, reserved: [0; 2] })
     }
 
     /// Which I/O a completion is of, and what it means for it.
@@ -272,6 +337,12 @@ impl<B: Backend> State<B> {
             self.counts.cancelled += u64::from(cancelled);
         }
     }
+}
+
+/// Whether it is the only completion of its I/O, if that can't have several, and asks for no second look.
+#[inline(always)]
+fn is_only(cqe: &Cqe) -> bool {
+    cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 && cqe.result != -libc::ECANCELED
 }
 
 /// Completions with MORE or NOTIF.

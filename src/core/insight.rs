@@ -32,6 +32,7 @@ pub(crate) struct Stats {
     /// Delivered, discarded or orphaned.
     pub(crate) ended: u64,
     pub(crate) wakes: u64,
+    pub(crate) high_in_flight: u32,
     pub(crate) quarantined_bytes: u64,
 }
 
@@ -56,7 +57,9 @@ impl<B: Backend> Ring<B> {
     pub(crate) fn stats(&self) -> Stats {
         let quarantined_bytes = quarantine::bytes();
         let state = self.lock(os::thread_id());
-        let mut stats = Stats { counts: state.counts, wakes: self.wakes(), quarantined_bytes, ..Stats::default() };
+        let high_in_flight = state.table.high_water();
+        let mut stats =
+            Stats { counts: state.counts, wakes: self.wakes(), high_in_flight, quarantined_bytes, ..Stats::default() };
         for (_, io) in state.table.iter() {
             let place = match io.state {
                 _ if io.is_unwanted() => &mut stats.dropped,

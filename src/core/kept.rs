@@ -15,6 +15,9 @@ impl<B: Backend> Ring<B> {
         let me = os::thread_id();
         let (taken, told, trash) = {
             let mut state = self.lock(me);
+            if let Some(taken) = state.take_plain_kept(io) {
+                return Ok(Some(taken));
+            }
             state.check_kept(io)?;
             let taken = match state.take_kept(io)? {
                 Some(taken) => Ok(Some(taken)),
@@ -93,13 +96,24 @@ impl<B: Backend> Ring<B> {
         mut put: impl FnMut(Completion),
     ) -> Result<i32> {
         let mut taken = 0;
-        let mut take = |state: &mut State<B>| {
+        // By the driver: also what is in the kernel's queue, which is left there if there is more than fits.
+        let mut take = |state: &mut State<B>, drives: bool| {
             while taken < count as u32 {
-                let Some(next) = state.next_reapable() else { break };
+                let straight = if drives { state.take_plain_for_reap() } else { None };
+                let Some(next) = straight.or_else(|| state.next_reapable()) else {
+                    if !drives || state.nothing_came() {
+                        break;
+                    }
+                    state.collect()?;
+                    if state.counts.reapable == 0 {
+                        break;
+                    }
+                    continue;
+                };
                 put(next);
                 taken += 1;
             }
-            taken
+            Ok(taken)
         };
         let me = os::thread_id();
         let result = self.reap_with(min, &mut limit, me, &mut take);
@@ -117,33 +131,32 @@ impl<B: Backend> Ring<B> {
         min: u32,
         limit: &mut Limit,
         me: usize,
-        take: &mut impl FnMut(&mut State<B>) -> u32,
+        take: &mut impl FnMut(&mut State<B>, bool) -> Result<u32>,
     ) -> Result<()> {
         {
             let mut state = self.lock(me);
             if state.phase == Phase::Closed {
-                take(&mut state);
+                take(&mut state, false)?;
                 return Err(Status::CLOSED);
             }
         }
         // The thread of a BACKGROUND ring has brought what there is.
         let at_once = self.is_background();
         let enough = |taken: u32| ((min > 0 || at_once) && taken >= min).then_some(Ok(()));
-        let driver = match self.begin_in_turn(limit, |state| enough(take(state)))? {
+        let driver = match self.begin_in_turn(limit, |state| {
+            // Nobody is about to wait for what is in the queue.
+            let free = state.driver == 0 && state.phase == Phase::Open;
+            take(state, free).map_or_else(|short| Some(Err(short)), enough)
+        })? {
             TurnEnd::Driver(driver) => driver,
             TurnEnd::Found(()) => return Ok(()),
             TurnEnd::Time | TurnEnd::Signal => {
-                take(&mut self.lock(me));
+                take(&mut self.lock(me), false)?;
                 return Ok(());
             }
         };
-        let (woken, _) = self.wait_for(driver.me, limit, |state| {
-            state.collect()?;
-            Ok(take(state) >= min)
-        })?;
-        let mut state = self.lock(me);
-        state.collect()?;
-        take(&mut state);
+        let (woken, _) = self.wait_for(driver.me, limit, |state| Ok(take(state, true)? >= min))?;
+        take(&mut self.lock(me), true)?;
         match woken {
             Woken::Refused(status) => Err(status),
             Woken::Closing => Err(Status::CLOSED),
@@ -196,6 +209,12 @@ impl<B: Backend> Ring<B> {
 }
 
 impl<B: Backend> State<B> {
+    /// Nothing has come that is still in the kernel's queue.
+    #[inline(always)]
+    fn nothing_came(&mut self) -> bool {
+        self.stalled.is_none() && self.backend.as_mut().is_none_or(|backend| backend.available() == 0)
+    }
+
     pub(super) fn has_trash(&self) -> bool {
         !self.trash.is_empty()
     }
@@ -215,6 +234,18 @@ impl<B: Backend> State<B> {
             Err(_) if closed => Err(Status::CLOSED),
             Err(stale) => Err(stale),
         }
+    }
+
+    /// A kept I/O that is done, has no buffer and nothing special about it. `None`: nothing has happened.
+    #[inline(always)]
+    fn take_plain_kept(&mut self, io: u64) -> Option<Completion> {
+        if self.attention || !self.room.is_wanted_by_nobody() {
+            return None;
+        }
+        let (user_data, opcode, result, flags) = self.table.remove_plain_kept(io)?;
+        self.counts.done -= 1;
+        let opcode = opcode.into();
+        Some(Completion { io, user_data, buf: None, extra: 0, result, flags, opcode, reserved0: 0, reserved: [0; 2] })
     }
 
     fn take_kept(&mut self, io: u64) -> Result<Option<Completion>> {

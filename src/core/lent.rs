@@ -15,7 +15,7 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { completion: UnsafeCell::new(MaybeUninit::uninit()), lent: Lent::default() }
     }
 
@@ -82,7 +82,8 @@ impl Lent {
     /// After the callback: what nobody took is released.
     #[inline(always)]
     fn end(&self) {
-        if self.owned.replace(false) {
+        if self.owned.get() {
+            self.owned.set(false);
             // SAFETY: `lend` put this one reference here.
             drop(self.buf.take().map(|buf| unsafe { BufRef::from_raw(buf) }));
         }

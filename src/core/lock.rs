@@ -71,20 +71,30 @@ impl<T> OwnerLock<T> {
     /// `me` is the calling thread's id.
     #[inline(always)]
     pub(super) fn lock(&self, me: usize) -> Guard<'_, T> {
-        if self.bias.load(Ordering::Relaxed) == me {
-            debug_assert!(!self.inside.load(Ordering::Relaxed), "the owner takes its lock twice");
-            self.inside.store(true, Ordering::Relaxed);
-            // There is a bias only where the barrier is expedited: see `grant`.
-            if !seeded!(OwnerHasNoFence) {
-                compiler_fence(Ordering::SeqCst);
-            }
-            if self.bias.load(Ordering::Relaxed) == me {
-                self.holder.mark();
-                return Guard { lock: self, biased: true };
-            }
-            self.inside.store(false, Ordering::Release);
+        match self.lock_as_owner(me) {
+            Some(guard) => guard,
+            None => self.lock_slowly(me),
         }
-        self.lock_slowly(me)
+    }
+
+    /// As `lock`, if the calling thread has the bias and nobody is about to take it away.
+    #[inline(always)]
+    pub(super) fn lock_as_owner(&self, me: usize) -> Option<Guard<'_, T>> {
+        if self.bias.load(Ordering::Relaxed) != me {
+            return None;
+        }
+        debug_assert!(!self.inside.load(Ordering::Relaxed), "the owner takes its lock twice");
+        self.inside.store(true, Ordering::Relaxed);
+        // There is a bias only where the barrier is expedited: see `grant`.
+        if !seeded!(OwnerHasNoFence) {
+            compiler_fence(Ordering::SeqCst);
+        }
+        if self.bias.load(Ordering::Relaxed) == me {
+            self.holder.mark();
+            return Some(Guard { lock: self, biased: true });
+        }
+        self.inside.store(false, Ordering::Release);
+        None
     }
 
     #[cold]

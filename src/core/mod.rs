@@ -48,6 +48,7 @@ mod table;
 #[cfg(loom)]
 mod threads;
 mod turn;
+mod usual;
 mod wait;
 mod wake;
 #[cfg(debug_assertions)]

@@ -23,10 +23,12 @@ pub(crate) mod opcode {
 pub(crate) enum Form {
     /// A constructor was given what it can't take.
     Refused = 1,
-    /// The entry is complete.
+    /// The entry is complete, and every kernel that is good enough for a ring has the operation.
     Plain,
     /// A read or write of a buffer or a list; `addr` and the vectored form are the start's.
     Transfer,
+    /// As `Plain`, of an operation that the kernel may lack.
+    Newer,
     /// `addr` is the host's path, to be copied.
     Path,
     /// As `Path`; and the kernel writes into the buffer, at `addr2`.
@@ -55,12 +57,16 @@ pub(crate) struct Template {
 const _: () = assert!(size_of::<Template>() == 88);
 const MAGIC: u32 = 0x706c_7200;
 
+/// The last operation of Linux 5.11. The features that a ring needs came with it.
+const LAST_SURE: u8 = 36;
+
 /// The most that the kernel transfers at once (MAX_RW_COUNT with 4 KiB pages).
 pub(super) const MOST: usize = 0x7fff_f000;
 
 impl Template {
     #[inline]
     pub(crate) fn new(opcode: u8, fd: i32, form: Form) -> Self {
+        let form = if form == Form::Plain && opcode > LAST_SURE { Form::Newer } else { form };
         let sqe = Sqe { opcode, fd, ..Sqe::default() };
         Self { sqe, buf: None, buf_offset: 0, out_len: 0, tag: MAGIC | form as u32 }
     }
@@ -158,12 +164,18 @@ impl Template {
     /// A start need not copy anything for it.
     #[inline(always)]
     pub(crate) fn is_simple(&self) -> bool {
+        matches!(self.form(), Some(Form::Plain | Form::Newer | Form::Transfer))
+    }
+
+    /// As `is_simple`, and the kernel has the operation.
+    #[inline(always)]
+    pub(super) fn is_sure(&self) -> bool {
         matches!(self.form(), Some(Form::Plain | Form::Transfer))
     }
 
     #[cold]
     fn rare_form(tag: u32) -> Option<Form> {
-        [Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw]
+        [Form::Newer, Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw]
             .into_iter()
             .find(|form| tag == MAGIC | *form as u32)
     }

@@ -68,6 +68,12 @@ impl<B: Backend> Ring<B> {
         self.state.lock(me)
     }
 
+    /// See `OwnerLock::lock_as_owner`.
+    #[inline(always)]
+    pub(super) fn lock_as_owner(&self, me: usize) -> Option<Guard<'_, State<B>>> {
+        self.state.lock_as_owner(me)
+    }
+
     #[cfg(test)]
     #[cfg(not(loom))]
     pub(super) fn is_locked(&self) -> bool {
@@ -169,7 +175,7 @@ impl<B: Backend> Ring<B> {
 
     /// Go on driving in another shape: the role stays taken.
     pub(super) fn driver(&self, me: usize) -> Driver<'_, B> {
-        Driver { ring: self, me }
+        Driver::of(self, me)
     }
 
     /// An OWNER ring's first drive.
@@ -195,6 +201,14 @@ impl<B: Backend> Ring<B> {
 
     pub(super) fn owner_exited(&self) -> bool {
         self.seat.thread() == GONE
+    }
+}
+
+impl<'a, B: Backend> Driver<'a, B> {
+    /// Of a role that has been taken.
+    #[inline(always)]
+    pub(super) fn of(ring: &'a Ring<B>, me: usize) -> Self {
+        Self { ring, me }
     }
 }
 

@@ -16,6 +16,14 @@ pub(super) struct Room {
     wanted: u32,
 }
 
+impl Room {
+    /// No start has failed for want of room since it was last told.
+    #[inline(always)]
+    pub(super) fn is_wanted_by_nobody(&self) -> bool {
+        self.wanted == 0
+    }
+}
+
 impl<B: Backend> Ring<B> {
     /// Have `room` told each time room returns after an EAGAIN; `None`: nobody.
     pub(crate) fn on_room(&self, room: Option<(HostFn, usize)>) -> Result<()> {

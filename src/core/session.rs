@@ -15,7 +15,7 @@ use super::ring::{Driver, Ring};
 use super::state::{Phase, Ready, State};
 use super::table::HostFn;
 use super::turn::TurnEnd;
-use super::wait::{Limit, Woken, settle};
+use super::wait::{Last, Limit, Woken, settle};
 use super::{Result, Status};
 use crate::sys::Backend;
 
@@ -53,15 +53,20 @@ pub(crate) struct Session<'a, B: Backend> {
     ring: &'a Ring<B>,
     kind: Kind,
     pub(crate) out: Out,
+    /// The enter that came before this, if it has not been looked at.
+    pub(super) last: Last,
     /// Completions, and leftover callbacks, that were there on entry and have not been looked at.
     fresh: u32,
+    /// Of `fresh`, those within the budget that `next_plain` may take; and how many there were when `next` last looked.
+    plain: u32,
+    plain_before: u32,
     leftover: u32,
     budget: u32,
     /// Callbacks given out.
     delivered: u32,
     /// `Counts::announced` when the session's rounds began.
     announced: u64,
-    started: bool,
+    pub(super) started: bool,
     brought: bool,
     /// Posted functions that were there on entry, and functions without an I/O given out.
     posts: usize,
@@ -75,7 +80,6 @@ impl<B: Backend> Ring<B> {
     }
 
     /// Wait, then process.
-    #[inline]
     pub(crate) fn run(&self, min: u32, limit: Limit) -> Result<Session<'_, B>> {
         Ok(Session::new(self, self.begin()?, Kind::Run { min, limit }, 0))
     }
@@ -104,7 +108,10 @@ impl<'a, B: Backend> Session<'a, B> {
             ring,
             kind,
             out: Out::new(),
+            last: Last::default(),
             fresh: 0,
+            plain: 0,
+            plain_before: 0,
             leftover: 0,
             budget: if budget == 0 { u32::MAX } else { budget },
             delivered: 0,
@@ -116,9 +123,39 @@ impl<'a, B: Backend> Session<'a, B> {
         }
     }
 
+    /// The next completion, if the one before was as usual and this is: a plain I/O's, of a ring that has an owner. Its
+    /// callback is to be called. What this doesn't take is left to `next`.
+    #[inline(always)]
+    pub(crate) fn next_plain(&mut self) -> Option<HostFn> {
+        if self.plain == 0 || self.ring.is_forked() {
+            return None;
+        }
+        let mut state = self.ring.lock_as_owner(self.driver.me)?;
+        let callback = state.retire_plain(&self.out)?;
+        self.plain -= 1;
+        Some(callback)
+    }
+
+    /// Count what `next_plain` has given out.
+    #[inline(always)]
+    fn count_plain(&mut self) {
+        let given = self.plain_before - self.plain;
+        self.fresh -= given;
+        self.delivered += given;
+        self.plain_before = self.plain;
+    }
+
+    /// Look at no more than this in `next_plain`.
+    #[inline(always)]
+    fn limit_plain(&mut self, most: u32) {
+        self.plain = most.min(self.budget - self.delivered);
+        self.plain_before = self.plain;
+    }
+
     /// The next delivery, or the end. The one before has been done.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Step {
+        self.count_plain();
         if self.started {
             if self.ring.is_forked() {
                 // The function of the host that ran has forked, and this is the child.
@@ -147,6 +184,13 @@ impl<'a, B: Backend> Session<'a, B> {
 
     #[inline(always)]
     fn next_delivery(&mut self) -> Option<Delivery> {
+        let delivery = self.look_for_delivery();
+        self.limit_plain(self.plain.min(self.fresh));
+        delivery
+    }
+
+    #[inline(always)]
+    fn look_for_delivery(&mut self) -> Option<Delivery> {
         let mut state = self.ring.lock(self.driver.me);
         state.held_back = 0;
         loop {
@@ -278,7 +322,8 @@ impl<'a, B: Backend> Session<'a, B> {
             self.announced = self.ring.lock(me).counts.announced;
         }
         let announced = self.announced;
-        let (woken, _) = self.ring.wait_for(me, &mut limit, |state| state.has_for_run(min, announced))?;
+        let last = std::mem::take(&mut self.last);
+        let (woken, _) = self.ring.wait_on(me, &mut limit, last, |state| state.has_for_run(min, announced))?;
         if woken == Woken::Enough {
             self.kind = Kind::Run { min, limit };
         } else if self.started || woken == Woken::Closing || matches!(woken, Woken::Refused(_)) && self.nothing_there()
@@ -307,6 +352,15 @@ impl<'a, B: Backend> Session<'a, B> {
         Ok(())
     }
 
+    /// As `begin_round`, of a round with `left` completions from the queue, after `delivered`.
+    pub(super) fn begin_round_with(&mut self, left: u32, delivered: u32) {
+        self.announced = self.ring.lock(self.driver.me).told;
+        self.delivered = delivered;
+        self.begin_round();
+        self.fresh = left;
+        self.limit_plain(left);
+    }
+
     fn begin_round(&mut self) {
         let mut state = self.ring.lock(self.driver.me);
         self.started = true;
@@ -315,7 +369,10 @@ impl<'a, B: Backend> Session<'a, B> {
         self.posts = state.posts.len();
         state.attention |= state.has_call();
         let stalled = u32::from(state.stalled.is_some());
-        self.fresh = stalled + state.backend.as_mut().map_or(0, B::available);
+        let available = state.backend.as_mut().map_or(0, B::available);
+        self.fresh = stalled + available;
+        drop(state);
+        self.limit_plain(if stalled == 0 { available } else { 0 });
     }
 
     /// Submit what the callbacks started, and tell the event loop if something is left.

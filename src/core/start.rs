@@ -7,9 +7,9 @@ use super::deadlines;
 use super::lock::Guard;
 use super::op::{Form, MOST, Template, is_multishot, makes_descriptor};
 use super::ring::Ring;
-use super::state::State;
+use super::state::{Phase, State};
 use super::storage::{Boxed, Storage, TimeSpec};
-use super::table::{HostFn, Io, NO_SLOT, State as At, To, marks};
+use super::table::{HostFn, Io, NO_SLOT, Plain, State as At, To, marks};
 use super::{Result, Status};
 use crate::sys::entry::{op, sqe_flags};
 use crate::sys::{Backend, Info, Sqe, os};
@@ -43,6 +43,52 @@ impl<B: Backend> Ring<B> {
     /// The template is simple, and its buffer, if any, is live.
     #[inline(always)]
     pub(crate) unsafe fn start_simple(&self, start: &Start<'_>, out: &mut u64) -> Result<()> {
+        // SAFETY: the caller's duty.
+        if unsafe { self.start_as_owner(start, out) } {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        unsafe { self.start_simple_slowly(start, out) }
+    }
+
+    /// What most starts are: by the thread that owns the ring, of which nobody else wants anything, with room in the table and
+    /// the queue. False: nothing has happened.
+    /// # Safety
+    /// As `start_simple`.
+    #[inline(always)]
+    pub(crate) unsafe fn start_as_owner(&self, start: &Start<'_>, out: &mut u64) -> bool {
+        let Some(mut state) = self.lock_as_owner(os::thread_id()) else { return false };
+        // SAFETY: the caller's duty.
+        unsafe { state.start_at_once(start, out) }
+    }
+
+    /// As `start_as_owner`, of several: `start` describes each, `put` gets its handle. → how many were started.
+    /// # Safety
+    /// As `start_simple`.
+    #[inline(always)]
+    pub(crate) unsafe fn start_many_as_owner<'a>(
+        &self,
+        count: usize,
+        start: impl Fn(usize) -> Option<Start<'a>>,
+        mut put: impl FnMut(usize, u64),
+    ) -> usize {
+        let Some(mut state) = self.lock_as_owner(os::thread_id()) else { return 0 };
+        for index in 0..count {
+            let (Some(start), mut handle) = (start(index), 0) else { return index };
+            // SAFETY: the caller's duty.
+            if !unsafe { state.start_at_once(&start, &mut handle) } {
+                return index;
+            }
+            put(index, handle);
+        }
+        count
+    }
+
+    /// # Safety
+    /// As `start_simple`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn start_simple_slowly(&self, start: &Start<'_>, out: &mut u64) -> Result<()> {
         let me = os::thread_id();
         let mut state = self.lock(me);
         // SAFETY: the caller's duty.
@@ -95,8 +141,49 @@ impl Extras {
 
 impl<B: Backend> State<B> {
     /// # Safety
-    /// As `Ring::start_simple`.
+    /// As `Ring::start_as_owner`.
     #[inline(always)]
+    unsafe fn start_at_once(&mut self, start: &Start<'_>, out: &mut u64) -> bool {
+        let template = start.template;
+        if self.phase != Phase::Open || !self.overflow.is_empty() || !template.is_sure() || start.to == To::Nobody {
+            return false;
+        }
+        let (Some(backend), Some(slot)) = (self.backend.as_mut(), self.table.used_before()) else { return false };
+        if !backend.has_room() {
+            return false;
+        }
+        let mut addr = template.sqe.addr;
+        // SAFETY: the caller's duty: the buffer is live.
+        let buf = template.buf.map(|buf| unsafe { buf.as_ref() });
+        if let Some(buf) = buf {
+            let (end, overflows) = template.buf_offset.overflowing_add(template.sqe.len as usize);
+            // Lists have no data.
+            if buf.data().is_null() || overflows || end > buf.len() {
+                return false;
+            }
+            addr = buf.data().wrapping_add(template.buf_offset).addr() as u64;
+        }
+        // From here on nothing fails. The owner takes the slot that a running callback of its has freed, too.
+        self.held_back = 0;
+        let Sqe { opcode, fd, .. } = template.sqe;
+        let plain = Plain { user_data: start.user_data, notify: start.callback, buf: buf.map(Buf::retain), opcode };
+        let handle = self.table.insert_plain(slot, plain, start.to, fd, self.clock_ms);
+        // SAFETY: the table keeps the buffer until the I/O's last completion, or hands it to the quarantine.
+        unsafe {
+            backend.push_with(|place| {
+                *place = template.sqe;
+                (place.addr, place.user_data) = (addr, handle);
+                #[cfg(debug_assertions)]
+                self.watch.begin(slot, place, &mut self.table);
+            });
+        }
+        self.counts.started += 1;
+        *out = handle;
+        true
+    }
+
+    /// # Safety
+    /// As `Ring::start_simple`.
     unsafe fn start_simple(&mut self, start: &Start<'_>, me: usize, info: &Info) -> Result<u64> {
         self.check_open()?;
         let mut sqe = start.template.sqe;
@@ -172,7 +259,7 @@ impl<B: Backend> State<B> {
 
     /// Put the I/O into the table; → its slot and handle.
     #[inline(always)]
-    fn insert(&mut self, start: &Start<'_>, marks: u8, sqe: &Sqe, buf: Option<BufRef>) -> (u32, u64) {
+    fn insert(&mut self, start: &Start<'_>, marks: u16, sqe: &Sqe, buf: Option<BufRef>) -> (u32, u64) {
         self.counts.unwanted += u32::from(start.to == To::Nobody);
         self.table.insert(Io {
             handle: 0,
@@ -212,7 +299,6 @@ impl<B: Backend> State<B> {
             self.held_back = 0;
         }
         self.counts.started += 1;
-        self.counts.high_in_flight = self.counts.high_in_flight.max(self.table.len());
     }
 
     /// See that there is room in the table for `count`: max_in_flight, of which a running terminal callback has one slot
@@ -311,7 +397,7 @@ fn complete_entry(
 ) -> Result<()> {
     match form {
         Form::Refused => return Err(Status::EINVAL),
-        Form::Plain | Form::Close | Form::Raw | Form::Path => {}
+        Form::Plain | Form::Newer | Form::Close | Form::Raw | Form::Path => {}
         Form::Transfer => {
             let buf = buf.ok_or(Status::EINVAL)?;
             if buf.is_list() {

@@ -61,7 +61,6 @@ pub(crate) struct Counts {
     pub(crate) again: u64,
     pub(crate) resubmits: u64,
     pub(crate) foreign: u64,
-    pub(crate) high_in_flight: u32,
     pub(crate) high_queued: u32,
 }
 
@@ -312,6 +311,8 @@ impl<B: Backend> State<B> {
         let mut moved = |slot, place| {
             if let Some(io) = table.get(slot) {
                 io.deadline = place;
+                let marked = if place == deadlines::NONE { 0 } else { marks::DEADLINE };
+                io.marks = io.marks & !marks::DEADLINE | marked;
             }
         };
         if place != deadlines::NONE {

@@ -90,6 +90,7 @@ impl std::fmt::Debug for BufRef {
 
 /// Who gets the completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum To {
     Callback,
     Kept,
@@ -106,6 +107,7 @@ pub(crate) enum To {
 /// | Held | neither: its chain's earlier members come first | their end |
 /// | Done | neither: the result is known | delivery |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum State {
     Queued,
     Kernel,
@@ -117,24 +119,26 @@ pub(super) enum State {
 
 pub(super) mod marks {
     /// The result is unwanted.
-    pub(crate) const DROPPED: u8 = 1;
+    pub(crate) const DROPPED: u16 = 1;
     /// A cancel has been asked for.
-    pub(crate) const CANCELLED: u8 = 2;
-    pub(crate) const TIMED_OUT: u8 = 4;
+    pub(crate) const CANCELLED: u16 = 2;
+    pub(crate) const TIMED_OUT: u16 = 4;
     /// The buffer goes back with the completion.
-    pub(crate) const MOVED: u8 = 8;
+    pub(crate) const MOVED: u16 = 8;
     /// The result, if it is one, is a descriptor of the process.
-    pub(crate) const DESCRIPTOR: u8 = 16;
+    pub(crate) const DESCRIPTOR: u16 = 16;
     /// In a list of things to hand out.
-    pub(crate) const LISTED: u8 = 32;
+    pub(crate) const LISTED: u16 = 32;
     /// May complete several times.
-    pub(crate) const MULTISHOT: u8 = 64;
+    pub(crate) const MULTISHOT: u16 = 64;
     /// Has a `Side`.
-    pub(crate) const SIDE: u8 = 128;
+    pub(crate) const SIDE: u16 = 128;
+    /// Stands in the heap of deadlines.
+    pub(crate) const DEADLINE: u16 = 256;
 }
 
 /// What starting and completing a plain I/O touches: one cache line.
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Io {
     pub(super) handle: u64,
     pub(super) user_data: usize,
@@ -143,8 +147,7 @@ pub(super) struct Io {
     pub(super) buf: Option<BufRef>,
     pub(super) to: To,
     pub(super) state: State,
-    pub(super) marks: u8,
-    pub(super) opcode: u8,
+    pub(super) marks: u16,
     pub(super) fd: i32,
     pub(super) deadline: u32,
     /// Milliseconds of the ring's clock at the start.
@@ -153,9 +156,10 @@ pub(super) struct Io {
     pub(super) flags: u32,
     /// The next in its list, or the next vacant slot.
     pub(super) next: u32,
+    pub(super) opcode: u8,
 }
 
-const _: () = assert!(size_of::<Io>() <= 64);
+const _: () = assert!(size_of::<Io>() == 64);
 
 /// What few I/Os need besides.
 #[derive(Default)]
@@ -195,7 +199,7 @@ pub(super) struct Gone {
 
 impl Io {
     #[inline]
-    pub(super) fn is(&self, mark: u8) -> bool {
+    pub(super) fn is(&self, mark: u16) -> bool {
         self.marks & mark != 0
     }
 
@@ -213,7 +217,10 @@ impl Io {
     /// Nothing about it is special: it goes to its callback with its next completion, which is its last.
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
-        self.marks == 0 && self.to == To::Callback && self.state == State::Kernel && self.deadline == deadlines::NONE
+        const PLAIN: u32 = u32::from_ne_bytes([To::Callback as u8, State::Kernel as u8, 0, 0]);
+        const _: () = assert!(std::mem::offset_of!(Io, to) == 32 && std::mem::offset_of!(Io, marks) == 34);
+        // SAFETY: `to`, `state` and `marks` stand side by side, and are initialised.
+        PLAIN == unsafe { (&raw const self.to).cast::<u32>().read() }
     }
 
     /// The descriptor that a result is.
@@ -234,6 +241,7 @@ pub(super) struct Table {
     len: u32,
     /// The slot that was vacated last; the others are chained behind it.
     vacant: u32,
+    /// The last generation that was given, in the place that it has in a handle.
     generation: u64,
 }
 
@@ -242,7 +250,7 @@ impl Table {
         let mut sides = try_vec(capacity as usize)?;
         sides.resize_with(capacity as usize, MaybeUninit::uninit);
         let ios = try_vec(capacity as usize)?;
-        Ok(Self { ios, sides, capacity, len: 0, vacant: NO_SLOT, generation: seed >> SLOT_BITS })
+        Ok(Self { ios, sides, capacity, len: 0, vacant: NO_SLOT, generation: seed & !SLOT_MASK })
     }
 
     /// In place of one that is taken away.
@@ -260,6 +268,11 @@ impl Table {
         self.capacity - self.len
     }
 
+    /// The most that were ever in use at once: a slot is used for the first time when all others are in use.
+    pub(super) fn high_water(&self) -> u32 {
+        self.ios.len() as u32
+    }
+
     pub(super) fn capacity(&self) -> u32 {
         self.capacity
     }
@@ -267,13 +280,9 @@ impl Table {
     /// Give `io` a slot and its handle; the caller has seen that there is room.
     #[inline(always)]
     pub(super) fn insert(&mut self, mut io: Io) -> (u32, u64) {
-        self.generation = (self.generation + 1) & (u64::MAX >> SLOT_BITS);
-        if self.generation == 0 {
-            self.generation = 1;
-        }
         self.len += 1;
         let slot = if self.vacant == NO_SLOT { self.ios.len() as u32 } else { self.vacant };
-        let handle = self.generation << SLOT_BITS | u64::from(slot);
+        let handle = self.next_generation() | u64::from(slot);
         io.handle = handle;
         match self.ios.get_mut(slot as usize) {
             Some(place) => {
@@ -284,6 +293,37 @@ impl Table {
             None => self.ios.push(io),
         }
         (slot, handle)
+    }
+
+    #[inline(always)]
+    fn next_generation(&mut self) -> u64 {
+        self.generation = self.generation.wrapping_add(SLOTS.into());
+        if self.generation == 0 {
+            self.generation = SLOTS.into();
+        }
+        self.generation
+    }
+
+    /// A slot that has been in use before and is vacant. What stands there holds no buffer, has no deadline, and is in no list.
+    #[inline(always)]
+    pub(super) fn used_before(&self) -> Option<u32> {
+        if (self.vacant as usize) < self.ios.len() { Some(self.vacant) } else { None }
+    }
+
+    /// As `insert`, of an I/O to which nothing is special, into the slot that `used_before` has named; → its handle.
+    #[inline(always)]
+    pub(super) fn insert_plain(&mut self, slot: u32, plain: Plain, to: To, fd: i32, started_ms: u32) -> u64 {
+        let handle = self.next_generation() | u64::from(slot);
+        // SAFETY: `used_before` has looked.
+        let io = unsafe { self.ios.get_unchecked_mut(slot as usize) };
+        self.vacant = io.next;
+        self.len += 1;
+        let Plain { user_data, notify, buf, opcode } = plain;
+        (io.handle, io.user_data, io.notify) = (handle, user_data, notify);
+        std::mem::forget(std::mem::replace(&mut io.buf, buf));
+        (io.to, io.state, io.marks) = (to, State::Kernel, 0);
+        (io.opcode, io.fd, io.started_ms) = (opcode, fd, started_ms);
+        handle
     }
 
     /// The I/O that a handle or a completion names.
@@ -330,6 +370,7 @@ impl Table {
     pub(super) fn remove(&mut self, slot: u32) -> Option<Gone> {
         let place = self.ios.get_mut(slot as usize).filter(|io| io.state != State::Vacant)?;
         let io = Io { buf: place.buf.take(), ..*place };
+        place.deadline = deadlines::NONE;
         Self::vacate(place, slot, &mut self.vacant, &mut self.len);
         let side = if io.is(marks::SIDE) { self.take_side(slot) } else { None };
         Some(Gone { io, side })
@@ -345,10 +386,47 @@ impl Table {
     #[inline(always)]
     pub(super) fn remove_plain(&mut self, handle: u64) -> Option<Plain> {
         let slot = slot_of(handle);
-        let io = self.ios.get_mut(slot).filter(|io| io.handle == handle && io.is_plain())?;
+        let io = self.ios.get_mut(slot).filter(|io| io.handle == handle && io.is_plain() && io.notify.is_some())?;
         let plain = Plain { user_data: io.user_data, notify: io.notify, buf: io.buf.take(), opcode: io.opcode };
         Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len);
         Some(plain)
+    }
+
+    /// The I/O in the kernel that a completion names, if it is kept or for reap, and nothing about it is special, is done with
+    /// that result; → who gets it.
+    #[inline(always)]
+    pub(super) fn finish_plain(&mut self, cqe: Cqe, flags: u32) -> Option<To> {
+        let io = self.ios.get_mut(slot_of(cqe.user_data)).filter(|io| io.handle == cqe.user_data)?;
+        let waits = io.state == State::Kernel && io.marks == 0 && matches!(io.to, To::Kept | To::Queue);
+        if !waits || io.notify.is_some() {
+            return None;
+        }
+        (io.state, io.result, io.flags) = (State::Done, cqe.result, flags);
+        Some(io.to)
+    }
+
+    /// Take an I/O out that is done or in the kernel as `at` says, has no buffer and nothing special about it.
+    #[inline(always)]
+    fn remove_bare(&mut self, handle: u64, to: To, at: State) -> Option<&Io> {
+        let slot = slot_of(handle);
+        let io = self.ios.get_mut(slot).filter(|io| io.handle == handle && io.state == at)?;
+        if io.to != to || io.marks != 0 || io.buf.is_some() {
+            return None;
+        }
+        Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len);
+        Some(io)
+    }
+
+    /// Take an I/O for reap out by its only completion; → user_data and opcode.
+    #[inline(always)]
+    pub(super) fn remove_plain_for_reap(&mut self, handle: u64) -> Option<(usize, u8)> {
+        self.remove_bare(handle, To::Queue, State::Kernel).map(|io| (io.user_data, io.opcode))
+    }
+
+    /// Take a kept I/O out that is done; → user_data, opcode, result and flags.
+    #[inline(always)]
+    pub(super) fn remove_plain_kept(&mut self, handle: u64) -> Option<(usize, u8, i32, u32)> {
+        self.remove_bare(handle, To::Kept, State::Done).map(|io| (io.user_data, io.opcode, io.result, io.flags))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Io)> {

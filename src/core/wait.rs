@@ -55,7 +55,7 @@ pub(super) enum Woken {
 
 /// How the last enter of a wait went.
 #[derive(Clone, Copy, Default)]
-struct Last {
+pub(super) struct Last {
     entered: bool,
     taken: u32,
     submitted: u32,
@@ -76,9 +76,20 @@ impl<B: Backend> Ring<B> {
         &self,
         me: usize,
         limit: &mut Limit,
+        enough: impl FnMut(&mut State<B>) -> Result<bool>,
+    ) -> Result<(Woken, u32)> {
+        self.wait_on(me, limit, Last::default(), enough)
+    }
+
+    /// As `wait_for`, after an enter.
+    pub(super) fn wait_on(
+        &self,
+        me: usize,
+        limit: &mut Limit,
+        mut last: Last,
         mut enough: impl FnMut(&mut State<B>) -> Result<bool>,
     ) -> Result<(Woken, u32)> {
-        let (mut taken, mut end, mut last, mut tries) = (0, None, Last::default(), 0);
+        let (mut taken, mut end, mut tries) = (0, None, 0);
         loop {
             let mut state = self.lock(me);
             if last.refused.is_some() {
@@ -152,8 +163,12 @@ impl<B: Backend> Ring<B> {
 
     /// Submit, and wait for `min` completions; → how many there are.
     pub(crate) fn wait(&self, min: u32, mut limit: Limit) -> Result<i32> {
-        let driver = self.begin()?;
-        let (woken, _) = self.wait_for(driver.me, &mut limit, |state| {
+        let (driver, last) = match self.usual_wait(min, limit) {
+            Some(Ok(there)) => return Ok(there),
+            Some(Err(last)) => (self.driver(os::thread_id()), last),
+            None => (self.begin()?, Last::default()),
+        };
+        let (woken, _) = self.wait_on(driver.me, &mut limit, last, |state| {
             state.collect()?;
             Ok(state.deliverable() >= min || state.has_call())
         })?;
@@ -180,7 +195,7 @@ pub(super) fn settle(count: i32, woken: Woken) -> Result<i32> {
 
 impl Last {
     #[inline]
-    fn of(submitted: u32, waited: bool, timed: bool, entered: SysResult<u32>) -> Self {
+    pub(super) fn of(submitted: u32, waited: bool, timed: bool, entered: SysResult<u32>) -> Self {
         let (taken, refused) = match entered {
             Ok(taken) => (taken, None),
             Err(errno) => (0, Some(errno)),
@@ -224,7 +239,7 @@ impl<B: Backend> State<B> {
     /// Begin a round of a wait, after the last enter; → whether that one ended without any of the known reasons: a
     /// signal does not show in the result when something was submitted.
     #[inline]
-    fn note_enter(&mut self, last: Last) -> Result<bool> {
+    pub(super) fn note_enter(&mut self, last: Last) -> Result<bool> {
         let mut quiet = false;
         if last.entered {
             self.counts.enters += 1;

@@ -2,10 +2,11 @@
 //! Calling the host, and turning what the core knows into what the host sees. No lock of the library is held here.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
 
 use super::buf::{paluring_buf, paluring_release_fn};
-use super::guard::{EINVAL, put, report_misuse, zeroed};
+use super::guard::{EINVAL, LOOKS_FOR_MISTAKES, put, report_misuse, zeroed};
 use super::handle::{NOT_YOURS, check_alive};
 use super::insight::{paluring_capabilities, paluring_stats};
 use super::io::{PALURING_CHAIN_HARDLINK, paluring_completion, paluring_io, paluring_ready_fn};
@@ -15,15 +16,31 @@ use super::op::{
 use crate::core::buf::Owner;
 use crate::core::op::Template;
 use crate::core::{
-    Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Out, Start, Status, Step, To, copied,
+    Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Limit, Out, Start, Status, Step, To, copied,
 };
 
-/// Do what a session gives out, until it ends.
+/// Wait, then do what is there.
 #[inline(always)]
+pub(super) fn run(ring: &KernelRing, min: u32, limit: Limit) -> Result<i32, Status> {
+    let out = Out::new();
+    let Some(mut usual) = ring.usual_run(min, limit, &out) else { return run_session(ring, ring.run(min, limit)?) };
+    while let Some(callback) = usual.next() {
+        complete(Some(callback), &out);
+    }
+    match usual.end() {
+        Some(count) => Ok(count),
+        None => run_session(ring, usual.go_on()),
+    }
+}
+
+/// Do what a session gives out, until it ends.
 pub(super) fn run_session(_ring: &KernelRing, session: KernelSession<'_>) -> Result<i32, Status> {
     // From here on the session stays where it is: the core remembers where what it lends is.
     let mut session = session;
     loop {
+        while let Some(callback) = session.next_plain() {
+            complete(Some(callback), &session.out);
+        }
         match session.next() {
             Step::Deliver(Delivery::Complete(callback)) => complete(callback, &session.out),
             Step::Deliver(Delivery::Ready(ready)) => {
@@ -82,7 +99,6 @@ pub(super) fn to_host(mut completion: Completion) -> paluring_completion {
 }
 
 const _: () = {
-    use std::mem::offset_of;
     assert!(size_of::<Completion>() == 64 && size_of::<paluring_completion>() == 64);
     assert!(offset_of!(Completion, user_data) == offset_of!(paluring_completion, user_data));
     assert!(offset_of!(Completion, buf) == offset_of!(paluring_completion, buf));
@@ -108,6 +124,37 @@ pub(super) fn host_function(
 
 const KNOWN_FLAGS: u32 =
     PALURING_OP_SUBMIT | PALURING_OP_ASYNC | PALURING_OP_QUEUE | PALURING_OP_DETACHED | PALURING_OP_MOVE;
+
+/// What most operations ask for: a callback, the queue, or to be kept, and nothing else.
+#[inline(always)]
+fn usual(op: &paluring_op, has_out: bool) -> Option<Start<'_>> {
+    const _: () = assert!(offset_of!(paluring_op, timeout_ns) == 16 && offset_of!(paluring_op, private_) == 40);
+    // SAFETY: what is between user_data and the library's own: 24 bytes of plain numbers.
+    let [timeout, flags, rest] = unsafe { (&raw const op.timeout_ns).cast::<[u64; 3]>().read() };
+    let callback = op.callback.and_then(|callback| NonZeroUsize::new(callback as usize));
+    let to = match callback {
+        Some(_) if timeout | flags | rest == 0 => To::Callback,
+        None if timeout | rest == 0 && flags == PALURING_OP_QUEUE.into() => To::Queue,
+        None if timeout | flags | rest == 0 && has_out => To::Kept,
+        _ => return None,
+    };
+    Some(Start { template: Template::from_words(&op.private_), to, callback, user_data: op.user_data })
+}
+
+/// The start of an operation that asks for no more than most do. False: nothing has happened.
+/// # Safety
+/// As `start`.
+#[inline(always)]
+pub(super) unsafe fn start_at_once(ring: &KernelRing, op: &paluring_op, out_io: *mut paluring_io) -> bool {
+    let (Some(start), mut handle) = (usual(op, !out_io.is_null()), 0) else { return false };
+    // SAFETY: host: the op's buffer is live.
+    let started = unsafe { ring.start_as_owner(&start, &mut handle) };
+    if started {
+        // SAFETY: host: out_io is NULL or writable.
+        unsafe { put(out_io, handle) };
+    }
+    started
+}
 
 /// # Safety
 /// What `op` names is live; `out_io` is NULL or writable.
@@ -188,12 +235,23 @@ pub(super) unsafe fn start_batch(
     if ops.is_null() || i32::try_from(count).is_err() {
         return Err(EINVAL);
     }
-    for index in 0..count {
+    let out_at = |index| if out_ios.is_null() { out_ios } else { out_ios.wrapping_add(index) };
+    let op = |index| {
         // SAFETY: the caller's duty.
-        unsafe { zeroed(if out_ios.is_null() { out_ios } else { out_ios.add(index) }) };
+        usual(unsafe { &*ops.add(index) }, !out_ios.is_null())
+    };
+    let begin = if LOOKS_FOR_MISTAKES {
+        0
+    } else {
+        // SAFETY: host: the ops' buffers are live, and out_ios writable.
+        unsafe { ring.start_many_as_owner(count, op, |index, handle| put(out_at(index), handle)) }
+    };
+    for index in begin..count {
+        // SAFETY: the caller's duty.
+        unsafe { zeroed(out_at(index)) };
     }
-    for index in 0..count {
-        let out_io = if out_ios.is_null() { out_ios } else { out_ios.wrapping_add(index) };
+    for index in begin..count {
+        let out_io = out_at(index);
         // SAFETY: the caller's duty.
         let started = unsafe { start(ring, &*ops.add(index), out_io) };
         match started {
@@ -299,7 +357,7 @@ pub(super) fn stats(ring: &KernelRing) -> paluring_stats {
         total_wakes: stats.wakes,
         total_resubmits: counts.resubmits,
         total_foreign: counts.foreign,
-        high_in_flight: counts.high_in_flight.into(),
+        high_in_flight: stats.high_in_flight.into(),
         high_queued: counts.high_queued.into(),
         quarantined_bytes: stats.quarantined_bytes,
         ..paluring_stats::default()

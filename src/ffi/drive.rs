@@ -8,7 +8,7 @@
 
 use std::ffi::c_int;
 
-use super::callback::{host_function, run_session};
+use super::callback::{host_function, run, run_session};
 use super::guard::{EINVAL, any, driver, fill, letting_go, put, signal_safe};
 use super::io::paluring_completion;
 use super::ring::paluring_ring;
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn paluring_ring_process(ring: *mut paluring_ring, budget:
 /// Ownership: buffers are lent to callbacks   Threads: driver   Blocks: until min, the timeout, a wake or a signal   Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_ring_run(ring: *mut paluring_ring, min: u32, timeout_ns: i64) -> i32 {
-    driver(ring, |ring| run_session(ring, ring.run(min, Limit::from_ns(timeout_ns))?))
+    driver(ring, |ring| run(ring, min, Limit::from_ns(timeout_ns)))
 }
 
 /// Take completions of PALURING_OP_QUEUE I/Os, oldest first; waits for the first min.

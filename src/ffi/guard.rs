@@ -17,6 +17,9 @@ pub(super) const EINVAL: Status = Status::EINVAL;
 
 type Outcome = Result<i32, Status>;
 
+/// A build that looks at each call for mistakes, or has one panic on demand: it goes the long way.
+pub(super) const LOOKS_FOR_MISTAKES: bool = cfg!(any(feature = "fault-hooks", debug_assertions));
+
 /// Run the body of a function that has no status.
 #[inline]
 pub(super) fn caught<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
@@ -40,6 +43,20 @@ enum Takes {
     Usable,
     /// Not another process's.
     Own,
+}
+
+/// A ring that may be used, for what can't panic and so needs none of what `with_ring` does. In builds that look for mistakes
+/// there is no such thing.
+/// # Safety
+/// NULL or a live handle, for as long as the caller's reference lives.
+#[inline(always)]
+pub(super) unsafe fn usable<'a>(ring: *mut paluring_ring) -> Option<&'a KernelRing> {
+    if LOOKS_FOR_MISTAKES {
+        return None;
+    }
+    // SAFETY: the caller's duty.
+    let held = unsafe { ring.cast::<KernelRing>().as_ref() }?;
+    if held.check_usable().is_ok() { Some(held) } else { None }
 }
 
 #[inline(always)]

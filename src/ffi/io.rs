@@ -7,8 +7,8 @@
 //! holder by poll or wait; or reap (PALURING_OP_QUEUE); or nobody (PALURING_OP_DETACHED).
 
 use super::buf::paluring_buf;
-use super::callback::host_ready;
-use super::guard::{any, driver, fill, given, letting_go, zeroed};
+use super::callback::{host_ready, start_at_once};
+use super::guard::{any, driver, fill, given, letting_go, usable, zeroed};
 use super::op::paluring_op;
 use super::ring::paluring_ring;
 use crate::core::Limit;
@@ -72,10 +72,22 @@ pub unsafe extern "C" fn paluring_io_start(
     op: *const paluring_op,
     out_io: *mut paluring_io,
 ) -> i32 {
-    // SAFETY: host: pointers are NULL or valid.
-    unsafe { zeroed(out_io) };
+    /// Apart, so that the short way needs no frame.
+    #[cold]
+    #[inline(never)]
+    unsafe extern "C" fn slowly(ring: *mut paluring_ring, op: *const paluring_op, out_io: *mut paluring_io) -> i32 {
+        // SAFETY: host: pointers are NULL or valid.
+        unsafe { zeroed(out_io) };
+        // SAFETY: as above.
+        any(ring, |ring| unsafe { super::callback::start(ring, given(op)?, out_io) })
+    }
     // SAFETY: as above.
-    any(ring, |ring| unsafe { super::callback::start(ring, given(op)?, out_io) })
+    match unsafe { (usable(ring), op.as_ref()) } {
+        // SAFETY: as above.
+        (Some(held), Some(given)) if unsafe { start_at_once(held, given, out_io) } => 0,
+        // SAFETY: as above.
+        _ => unsafe { slowly(ring, op, out_io) },
+    }
 }
 
 /// Start several I/Os, in order, until one fails.

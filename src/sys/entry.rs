@@ -26,6 +26,7 @@ pub(crate) struct Sqe {
 const _: () = assert!(size_of::<Sqe>() == 64);
 
 /// A completion entry.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cqe {
     pub user_data: u64,
@@ -111,4 +112,9 @@ pub(crate) const NOTIF_ZC_COPIED: u32 = 1 << 31;
 /// `poll32_events` holds its halves swapped on big-endian machines.
 pub(crate) const fn poll32(events: u32) -> u32 {
     if cfg!(target_endian = "big") { events.rotate_left(16) } else { events }
+}
+
+/// An entry that polls a descriptor until it can be read.
+pub(super) fn poll_in(fd: i32) -> Sqe {
+    Sqe { opcode: op::POLL_ADD, fd, op_flags: poll32(libc::POLLIN as u32), ..Sqe::default() }
 }

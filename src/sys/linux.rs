@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's io_uring. Set-up, mapping and queues are the io-uring crate's; enter and
-//! register are called here, since the crate forgets the registered index of the ring's
-//! descriptor with each `Submitter`.
+//! The kernel's io_uring: enter and register are called here.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use io_uring::{CompletionQueue, IoUring, SubmissionQueue, squeue};
-
-use super::entries::Entries;
 use super::os::{self, Sentinel, check};
+use super::queues::Queues;
 use super::{Backend, Cqe, Enter, Errno, Info, Setup, Sqe, SysResult, entry, fallback, setup};
 
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
+const FEAT_NO_IOWAIT: u32 = 1 << 17;
 
 pub(super) const REGISTER_EVENTFD: u32 = 4;
 const UNREGISTER_EVENTFD: u32 = 5;
@@ -30,13 +27,9 @@ const REGISTER_SEND_MSG_RING: u32 = 31;
 const SETUP_R_DISABLED: u32 = 1 << 6;
 
 pub(crate) struct Linux {
-    // The queues point into `ring`, which stays where it is in its box; fields are dropped in this order.
-    sq: SubmissionQueue<'static>,
-    cq: CompletionQueue<'static>,
-    entries: Entries,
-    /// Entries pushed in all; wraps.
-    pushed: u32,
-    _ring: Box<IoUring>,
+    queues: Queues,
+    /// The ring's descriptor: closed when the queues are unmapped.
+    _fd: OwnedFd,
     info: Info,
     sentinel: Sentinel,
     /// Wakes a driver in enter where messages can't; polled for by the ring.
@@ -45,7 +38,7 @@ pub(crate) struct Linux {
     bound: bool,
 }
 
-// SAFETY: the raw pointers in the queues are to mappings that belong to the ring; it may move between threads.
+// SAFETY: the pointers in the queues are to mappings that belong to the ring; it may move between threads.
 unsafe impl Send for Linux {}
 
 #[derive(Clone, Copy, Debug)]
@@ -58,27 +51,25 @@ pub(crate) struct Gate {
     wake_fd: i32,
 }
 
+impl Gate {
+    pub(super) fn plain(ring_fd: i32) -> Self {
+        Self { fd: ring_fd, flags: 0, ring_fd, wake_fd: -1 }
+    }
+}
+
 impl Backend for Linux {
     type Gate = Gate;
 
     fn open(setup: &Setup) -> SysResult<Self> {
-        let (ring, mut info) = setup::ring(setup)?;
-        let ring = boxed(ring)?;
-        let fd = ring.as_raw_fd();
-        // SAFETY: the queues are used by one thread at a time (Backend's contract) and dropped before the box.
-        let (sq, cq) = unsafe {
-            let place: *const IoUring = &raw const *ring;
-            let pinned: &'static IoUring = &*place;
-            (pinned.submission_shared(), pinned.completion_shared())
-        };
+        let (owned, params, mut info) = setup::ring(setup)?;
+        let fd = owned.as_raw_fd();
+        let queues = Queues::map(&owned, &params)?;
         info.ops = setup::probe(fd)?;
-        let iowait_off = !setup.iowait && ring.params().is_feature_no_iowait();
-        let gate = Gate { fd, flags: if iowait_off { ENTER_NO_IOWAIT } else { 0 }, ring_fd: fd, wake_fd: -1 };
+        let iowait_off = !setup.iowait && info.features & FEAT_NO_IOWAIT != 0;
+        let gate = Gate { flags: if iowait_off { ENTER_NO_IOWAIT } else { 0 }, ..Gate::plain(fd) };
         Self::may_enter(gate)?;
-        let entries = Entries::map(fd, info.entries)?;
         let (sentinel, write_end) = Sentinel::new()?;
-        let mut linux =
-            Self { sq, cq, entries, pushed: 0, _ring: ring, info, sentinel, wake_fd: None, gate, bound: false };
+        let mut linux = Self { queues, _fd: owned, info, sentinel, wake_fd: None, gate, bound: false };
         linux.register_files(setup.files, &write_end)?;
         linux.choose_wake()?;
         Ok(linux)
@@ -120,67 +111,62 @@ impl Backend for Linux {
 
     #[inline(always)]
     fn has_room(&mut self) -> bool {
-        if self.sq.is_full() {
-            self.sq.sync();
-        }
-        !self.sq.is_full()
+        self.queues.has_room()
     }
 
     fn room(&mut self) -> u32 {
-        self.sq.sync();
-        (self.sq.capacity() - self.sq.len()) as u32
+        self.queues.room()
     }
 
     #[inline(always)]
-    unsafe fn push(&mut self, sqe: &Sqe) {
-        const _: () =
-            assert!(size_of::<squeue::Entry>() == size_of::<Sqe>() && align_of::<squeue::Entry>() <= align_of::<Sqe>());
-        // SAFETY: both are the kernel's 64-byte entry; what it points to is the caller's duty.
-        let pushed = unsafe { self.sq.push(&*(&raw const *sqe).cast::<squeue::Entry>()) };
-        debug_assert!(pushed.is_ok());
-        self.pushed = self.pushed.wrapping_add(1);
+    unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) {
+        // SAFETY: the caller's duty.
+        unsafe { self.queues.push_with(fill) };
     }
 
     #[inline]
     fn publish(&mut self) -> u32 {
-        self.sq.sync();
-        self.sq.len() as u32
+        self.queues.publish()
     }
 
     fn sever(&mut self, place: u32, user_data: u64) -> Option<(u64, bool)> {
-        self.sq.sync();
-        let left = self.sq.len() as u32;
-        self.entries.sever(self.pushed.wrapping_sub(left), left, place, user_data)
+        self.queues.sever(place, user_data)
     }
 
     #[inline(always)]
     fn next(&mut self) -> Option<Cqe> {
-        let cqe = match CompletionQueue::next(&mut self.cq) {
-            Some(cqe) => cqe,
-            None => {
-                self.cq.sync();
-                CompletionQueue::next(&mut self.cq)?
-            }
-        };
+        let cqe = self.queues.next()?;
         #[cfg(feature = "unmap-freed")]
-        super::unmapped::note(cqe.result());
-        Some(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() })
+        super::unmapped::note(cqe.result);
+        Some(cqe)
+    }
+
+    #[inline(always)]
+    fn peek(&mut self) -> Option<Cqe> {
+        let cqe = self.queues.peek()?;
+        #[cfg(feature = "unmap-freed")]
+        super::unmapped::note(cqe.result);
+        Some(cqe)
+    }
+
+    #[inline(always)]
+    fn skip(&mut self) {
+        self.queues.skip();
     }
 
     #[inline]
     fn available(&mut self) -> u32 {
-        self.cq.sync();
-        self.cq.len() as u32
+        self.queues.available()
     }
 
     #[inline]
     fn holds_back(&mut self) -> bool {
-        self.sq.taskrun() || self.sq.cq_overflow()
+        self.queues.holds_back()
     }
 
     #[inline]
     fn overflowed(&mut self) -> bool {
-        self.sq.cq_overflow()
+        self.queues.overflowed()
     }
 
     #[inline]
@@ -220,13 +206,7 @@ impl Backend for Linux {
     }
 
     fn wake_entry(&self) -> Option<Sqe> {
-        self.wake_fd.as_ref().map(|fd| Sqe {
-            opcode: entry::op::POLL_ADD,
-            fd: fd.as_raw_fd(),
-            len: entry::POLL_MULTI,
-            op_flags: entry::poll32(libc::POLLIN as u32),
-            ..Sqe::default()
-        })
+        self.wake_fd.as_ref().map(|fd| Sqe { len: entry::POLL_MULTI, ..entry::poll_in(fd.as_raw_fd()) })
     }
 
     fn register_eventfd(&mut self, mut fd: i32) -> SysResult<()> {
@@ -378,18 +358,4 @@ pub(super) unsafe fn register(fd: i32, opcode: u32, arg: *mut libc::c_void, coun
         }
     }
     Err(Errno(libc::EAGAIN))
-}
-
-/// A box whose allocation may fail.
-fn boxed<T>(value: T) -> SysResult<Box<T>> {
-    let layout = std::alloc::Layout::new::<T>();
-    // SAFETY: T is not zero-sized; the allocation has its layout and is written before the box owns it.
-    unsafe {
-        let place = std::alloc::alloc(layout).cast::<T>();
-        if place.is_null() {
-            return Err(Errno(libc::ENOMEM));
-        }
-        place.write(value);
-        Ok(Box::from_raw(place))
-    }
 }

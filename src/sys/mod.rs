@@ -7,7 +7,6 @@
 #[cfg(test)]
 #[cfg(loom)]
 pub(crate) mod checked;
-mod entries;
 pub(crate) mod entry;
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -15,6 +14,7 @@ pub(crate) mod fake;
 pub(crate) mod futex;
 pub(crate) mod linux;
 pub(crate) mod os;
+mod queues;
 mod setup;
 pub(crate) mod sync;
 #[cfg_attr(loom, path = "tiny_thread.rs")]
@@ -108,10 +108,17 @@ pub(crate) trait Backend: Sized + Send {
     fn has_room(&mut self) -> bool;
     /// Free entries in the submission queue.
     fn room(&mut self) -> u32;
-    /// Put an entry into the submission queue, which has room.
+    /// Put an entry into the submission queue, which has room: `fill` writes all of it, in its place there.
     /// # Safety
     /// What the entry points to stays valid until its last completion has been seen.
-    unsafe fn push(&mut self, sqe: &Sqe);
+    unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe));
+    /// # Safety
+    /// As `push_with`.
+    #[inline(always)]
+    unsafe fn push(&mut self, sqe: &Sqe) {
+        // SAFETY: the caller's duty.
+        unsafe { self.push_with(|place| *place = *sqe) };
+    }
     /// Let the kernel see what was pushed; → entries that it has not taken yet.
     fn publish(&mut self) -> u32;
 
@@ -122,6 +129,10 @@ pub(crate) trait Backend: Sized + Send {
 
     /// The oldest completion, taken out of the queue.
     fn next(&mut self) -> Option<Cqe>;
+    /// The oldest completion of those that `available` has counted, left where it is.
+    fn peek(&mut self) -> Option<Cqe>;
+    /// Take out what `peek` has shown.
+    fn skip(&mut self);
     /// Completions in the queue.
     fn available(&mut self) -> u32;
     /// The kernel holds completions back that an enter with `flush` brings.

@@ -2,15 +2,14 @@
 //! Set-up by ladder: try the best, step down, remember what was got. What the kernel
 //! can is learnt from its answers, never from its version.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use io_uring::{IoUring, opcode, types};
-
-use super::linux::{REGISTER_EVENTFD, register};
+use super::linux::{Gate, Linux, REGISTER_EVENTFD, register};
 use super::os::{self, Sentinel};
-use super::{Errno, Info, Setup, SysResult, fallback};
+use super::queues::{self, Params, Queues};
+use super::{Backend, Enter, Errno, Info, Setup, SysResult, entry, fallback};
 
 const SUBMIT_ALL: u32 = 1 << 7;
 const TASKRUN_FLAG: u32 = 1 << 9;
@@ -22,19 +21,25 @@ const NO_SQARRAY: u32 = 1 << 16;
 /// Newest first: what a kernel may lack, one step a row.
 const STEPS: [u32; 4] = [NO_SQARRAY, DEFER_TASKRUN | TASKRUN_FLAG, SINGLE_ISSUER, SUBMIT_ALL];
 
+/// What the library can't do without: lossless overflow, arguments read at submission, waits with a timeout.
+const NEEDED: u32 = FEAT_NODROP | FEAT_SUBMIT_STABLE | FEAT_EXT_ARG;
+const FEAT_NODROP: u32 = 1 << 1;
+const FEAT_SUBMIT_STABLE: u32 = 1 << 2;
+const FEAT_EXT_ARG: u32 = 1 << 8;
+
 const REGISTER_PROBE: u32 = 8;
 
 /// Waits for the memory of rings that the kernel has not quite freed yet, before doing with less.
 const PATIENCE_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
+pub(super) fn ring(setup: &Setup) -> SysResult<(OwnedFd, Params, Info)> {
     let mut info = Info::default();
     let mut flags = best_flags(setup, &mut info);
     let mut cq_entries = setup.cq_entries;
     let mut steps = STEPS.iter();
     let mut waits = PATIENCE_MS.iter();
-    let ring = loop {
-        match build(setup.entries, cq_entries, flags) {
+    let (fd, params) = loop {
+        match queues::setup(setup.entries, cq_entries, flags) {
             Ok(ring) => break ring,
             Err(Errno(libc::EINVAL)) => {
                 let step = steps.find(|step| flags & *step != 0).ok_or(Errno(libc::EINVAL))?;
@@ -54,13 +59,13 @@ pub(super) fn ring(setup: &Setup) -> SysResult<(IoUring, Info)> {
     };
     info.setup_flags = flags;
     info.defers = flags & DEFER_TASKRUN != 0;
-    info.entries = ring.params().sq_entries();
-    info.cq_entries = ring.params().cq_entries();
-    info.features = features(&ring);
-    if !needs(&ring) {
+    info.entries = params.sq_entries;
+    info.cq_entries = params.cq_entries;
+    info.features = params.features;
+    if info.features & NEEDED != NEEDED {
         return Err(Errno(libc::ENOSYS));
     }
-    Ok((ring, info))
+    Ok((fd, params, info))
 }
 
 fn best_flags(setup: &Setup, info: &mut Info) -> u32 {
@@ -74,23 +79,6 @@ fn best_flags(setup: &Setup, info: &mut Info) -> u32 {
     }
     info.fallbacks |= fallback::SETUP;
     owned
-}
-
-fn build(entries: u32, cq_entries: u32, flags: u32) -> SysResult<IoUring> {
-    let mut builder = IoUring::builder();
-    builder.dontfork().setup_cqsize(cq_entries);
-    let mut set = |flag: u32, apply: fn(&mut io_uring::Builder) -> &mut io_uring::Builder| {
-        if flags & flag != 0 {
-            apply(&mut builder);
-        }
-    };
-    set(SUBMIT_ALL, io_uring::Builder::setup_submit_all);
-    set(TASKRUN_FLAG, io_uring::Builder::setup_taskrun_flag);
-    set(SINGLE_ISSUER, io_uring::Builder::setup_single_issuer);
-    set(DEFER_TASKRUN, io_uring::Builder::setup_defer_taskrun);
-    set(R_DISABLED, io_uring::Builder::setup_r_disabled);
-    set(NO_SQARRAY, io_uring::Builder::setup_no_sqarray);
-    builder.build(entries).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 /// Whether a ring that defers task work writes its eventfd at once when there is some. Kernels of the 6.12 line do so 10 to
@@ -112,51 +100,20 @@ fn tells_at_once() -> bool {
 
 /// A poll in a ring of its own, for a pipe that is written to: whether that shows in the ring's eventfd right then.
 fn try_eventfd() -> SysResult<bool> {
-    let mut ring = build(1, 2, SINGLE_ISSUER | DEFER_TASKRUN)?;
+    let (fd, params) = queues::setup(1, 2, SINGLE_ISSUER | DEFER_TASKRUN)?;
+    let mut queues = Queues::map(&fd, &params)?;
     let told = os::eventfd()?;
     let mut told_fd = told.as_raw_fd();
     // SAFETY: the kernel reads one int.
-    unsafe { register(ring.as_raw_fd(), REGISTER_EVENTFD, (&raw mut told_fd).cast(), 1) }?;
+    unsafe { register(fd.as_raw_fd(), REGISTER_EVENTFD, (&raw mut told_fd).cast(), 1) }?;
     let (read_end, write_end) = Sentinel::new()?;
-    let poll = opcode::PollAdd::new(types::Fd(read_end.0.as_raw_fd()), libc::POLLIN as u32).build();
+    let poll = entry::poll_in(read_end.0.as_raw_fd());
     // SAFETY: the entry points to no memory.
-    let pushed = unsafe { ring.submission().push(&poll) };
-    pushed.map_err(|_| Errno(libc::EBUSY))?;
-    ring.submit().map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    unsafe { queues.push_with(|place| *place = poll) };
+    let submit = queues.publish();
+    Linux::enter(Gate::plain(fd.as_raw_fd()), Enter { submit, wait: false, flush: false, timeout: None })?;
     os::write_byte(write_end.as_raw_fd())?;
     os::is_readable(told_fd)
-}
-
-/// What the library can't do without: lossless overflow, arguments read at submission, waits with a timeout.
-fn needs(ring: &IoUring) -> bool {
-    let params = ring.params();
-    params.is_feature_nodrop() && params.is_feature_submit_stable() && params.is_feature_ext_arg()
-}
-
-/// The kernel's feature bits, put together again from what the crate tells.
-fn features(ring: &IoUring) -> u32 {
-    let p = ring.params();
-    let bits = [
-        p.is_feature_single_mmap(),
-        p.is_feature_nodrop(),
-        p.is_feature_submit_stable(),
-        p.is_feature_rw_cur_pos(),
-        p.is_feature_cur_personality(),
-        p.is_feature_fast_poll(),
-        p.is_feature_poll_32bits(),
-        p.is_feature_sqpoll_nonfixed(),
-        p.is_feature_ext_arg(),
-        p.is_feature_native_workers(),
-        p.is_feature_resource_tagging(),
-        p.is_feature_skip_cqe_on_success(),
-        p.is_feature_linked_file(),
-        false, // REG_REG_RING: not told
-        p.is_feature_recvsend_bundle(),
-        p.is_feature_min_timeout(),
-        false, // RW_ATTR: not told
-        p.is_feature_no_iowait(),
-    ];
-    bits.iter().enumerate().fold(0, |all, (bit, &set)| all | u32::from(set) << bit)
 }
 
 /// Which operations the kernel has.

@@ -204,8 +204,10 @@ impl Backend for Tiny {
         self.info.entries - plain(&self.kernel.sq).len() as u32
     }
 
-    unsafe fn push(&mut self, sqe: &Sqe) {
-        plain(&self.kernel.sq).push_back(*sqe);
+    unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) {
+        let mut sqe = Sqe::default();
+        fill(&mut sqe);
+        plain(&self.kernel.sq).push_back(sqe);
     }
 
     fn publish(&mut self) -> u32 {
@@ -222,6 +224,14 @@ impl Backend for Tiny {
         }
         self.head += 1;
         plain(&self.kernel.cq).pop_front()
+    }
+
+    fn peek(&mut self) -> Option<Cqe> {
+        if self.available() == 0 { None } else { plain(&self.kernel.cq).front().copied() }
+    }
+
+    fn skip(&mut self) {
+        let _ = self.next();
     }
 
     fn available(&mut self) -> u32 {

@@ -7,7 +7,8 @@ use super::step::{Asked, Step, Then, Wait, What};
 use crate::core::lent::Out;
 use crate::core::session::{Delivery, Session, Step as Next};
 use crate::core::state::{Phase, Ready};
-use crate::core::table::{Completion, To, completion_flags};
+use crate::core::table::{Completion, HostFn, To, completion_flags};
+use crate::core::wait::Limit;
 use crate::core::{Result, Status};
 use crate::sys::fake::Fake;
 use crate::sys::os;
@@ -21,7 +22,7 @@ impl<'r> Host<'r> {
         let result = match step {
             Step::Submit => ring.submit(),
             Step::Process(budget) => ring.process(budget).and_then(|session| self.session(session)),
-            Step::Run(min, wait) => ring.run(min, wait.limit()).and_then(|session| self.session(session)),
+            Step::Run(min, wait) => self.run(min, wait.limit()),
             Step::Wait(min, wait) => ring.wait(min, wait.limit()),
             Step::Reap(min, wait) => self.reap(min, wait),
             Step::Drain(wait) => self.drain(wait),
@@ -81,17 +82,41 @@ impl<'r> Host<'r> {
         }
     }
 
+    /// As src/ffi does it.
+    fn run(&mut self, min: u32, limit: Limit) -> Result<i32> {
+        let (ring, out) = (self.ring, Out::new());
+        let Some(mut usual) = ring.usual_run(min, limit, &out) else {
+            return ring.run(min, limit).and_then(|session| self.session(session));
+        };
+        while let Some(callback) = usual.next() {
+            self.complete(Some(callback), &out);
+        }
+        match usual.end() {
+            Some(count) => Ok(count),
+            None => self.session(usual.go_on()),
+        }
+    }
+
+    fn complete(&mut self, callback: Option<HostFn>, out: &Out) {
+        if callback.map(usize::from) != Some(1) {
+            self.wrong("another I/O's callback");
+        }
+        self.callback(out);
+        out.end();
+        if self.ring.is_locked() {
+            self.wrong("the lock is held while the host's functions run");
+        }
+    }
+
     pub(super) fn session(&mut self, mut session: Session<'r, Fake>) -> Result<i32> {
         for deliveries in 0.. {
             assert!(deliveries < 10_000, "a session has no end");
+            if let Some(callback) = session.next_plain() {
+                self.complete(Some(callback), &session.out);
+                continue;
+            }
             match session.next() {
-                Next::Deliver(Delivery::Complete(callback)) => {
-                    if callback.map(usize::from) != Some(1) {
-                        self.wrong("another I/O's callback");
-                    }
-                    self.callback(&session.out);
-                    session.out.end();
-                }
+                Next::Deliver(Delivery::Complete(callback)) => self.complete(callback, &session.out),
                 Next::Deliver(Delivery::Ready(ready)) => self.on_ready(ready),
                 Next::Deliver(Delivery::Call(function, user_data)) => self.on_call(function.get(), user_data),
                 Next::End(result) => return result,

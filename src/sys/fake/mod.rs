@@ -251,8 +251,10 @@ impl Backend for Fake {
         self.with(|kernel, _| kernel.room())
     }
 
-    unsafe fn push(&mut self, sqe: &Sqe) {
-        self.with(|kernel, around| kernel.push(sqe, around));
+    unsafe fn push_with(&mut self, fill: impl FnOnce(&mut Sqe)) {
+        let mut sqe = Sqe::default();
+        fill(&mut sqe);
+        self.with(|kernel, around| kernel.push(&sqe, around));
     }
 
     fn publish(&mut self) -> u32 {
@@ -265,6 +267,14 @@ impl Backend for Fake {
 
     fn next(&mut self) -> Option<Cqe> {
         self.with(|kernel, around| kernel.next(around))
+    }
+
+    fn peek(&mut self) -> Option<Cqe> {
+        self.with(|kernel, _| kernel.peek())
+    }
+
+    fn skip(&mut self) {
+        let _ = self.next();
     }
 
     fn available(&mut self) -> u32 {

@@ -66,6 +66,10 @@ impl Kernel {
         Some(cqe)
     }
 
+    pub(super) fn peek(&self) -> Option<Cqe> {
+        self.cq.front().map(|posted| posted.cqe)
+    }
+
     pub(super) fn available(&self) -> u32 {
         self.cq.len() as u32
     }
