@@ -38,6 +38,7 @@ C_TESTS       := $(patsubst c-tests/%.c,$(TARGET)/c-tests/%,$(wildcard c-tests/t
 POISON_TESTS  := $(filter $(TARGET)/c-tests/test_poison%,$(C_TESTS))
 C_HEADERS     := $(wildcard c-tests/*.h)
 BENCH_SOURCES := $(wildcard benches/*.c)
+THREAD_BENCH  := $(wildcard benches/threads/*.c) benches/figures.c benches/load.c
 
 export CC CARGO PYTHON PKG_CONFIG PALURING_CC = $(CC)
 export PYTHONDONTWRITEBYTECODE = 1
@@ -286,7 +287,12 @@ $(TARGET)/benches/bench: $(BENCH_SOURCES) $(wildcard benches/*.h) include/paluri
 	$(COMPILE) $(BENCH_FLAGS) -o $@ $(BENCH_SOURCES) $(call LINK,$(LIB)) $(BENCH_LIBS) -lm
 	@[ "$(LIBURING)" = yes ] || echo "bench: built without liburing to compare with: apt-get install liburing-dev, then make -B $@"
 
-.PHONY: bench bench-instructions bench-copy
+$(TARGET)/benches/bench-threads: $(THREAD_BENCH) $(wildcard benches/*.h benches/threads/*.h) include/paluring.h $(LIB)/$(SO).$(VERSION)
+	@mkdir -p $(@D)
+	$(COMPILE) $(BENCH_FLAGS) -o $@ $(THREAD_BENCH) $(call LINK,$(LIB)) $(BENCH_LIBS)
+	@[ "$(LIBURING)" = yes ] || echo "bench-threads: built without liburing to compare with: apt-get install liburing-dev, then make -B $@"
+
+.PHONY: bench bench-instructions bench-copy bench-threads
 bench: build ## measure NOPs and cached reads beside liburing; BENCH_ARGS= for the program
 	@$(MAKE) --no-print-directory $(TARGET)/benches/bench
 	$(TARGET)/benches/bench $(BENCH_ARGS)
@@ -294,6 +300,10 @@ bench: build ## measure NOPs and cached reads beside liburing; BENCH_ARGS= for t
 bench-instructions: build ## count instructions for each I/O (needs valgrind); BENCH_ARGS= for the script
 	@$(MAKE) --no-print-directory $(TARGET)/benches/bench
 	$(PYTHON) benches/instructions.py --bench $(TARGET)/benches/bench $(BENCH_ARGS)
+
+bench-threads: build ## measure starts by other threads, wakes and waits, beside liburing; prints markdown; BENCH_ARGS= for the program
+	@$(MAKE) --no-print-directory $(TARGET)/benches/bench-threads
+	$(TARGET)/benches/bench-threads $(BENCH_ARGS)
 
 bench-copy: build ## measure pcp beside cp and dd; BENCH_ARGS= for the script
 	@$(MAKE) --no-print-directory $(TARGET)/examples/pcp

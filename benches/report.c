@@ -4,78 +4,18 @@
 #include "paluring.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include <time.h>
-#include <unistd.h>
-
-#if defined __clang__
-#define COMPILER "clang " __clang_version__
-#else
-#define COMPILER "gcc " __VERSION__
-#endif
-
-struct machine {
-    char cpu[128];
-    long cores;
-    struct utsname system;
-    char date[32];
-};
-
-static void look_at(struct machine *machine) {
-    memset(machine, 0, sizeof *machine);
-    snprintf(machine->cpu, sizeof machine->cpu, "unknown CPU");
-    FILE *info = fopen("/proc/cpuinfo", "r");
-    char line[256];
-    while (info != NULL && fgets(line, sizeof line, info) != NULL) {
-        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':') != NULL) {
-            line[strcspn(line, "\n")] = '\0';
-            snprintf(machine->cpu, sizeof machine->cpu, "%.120s", strchr(line, ':') + 2);
-            break;
-        }
-    }
-    if (info != NULL) {
-        fclose(info);
-    }
-    machine->cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uname(&machine->system);
-    time_t now = time(NULL);
-    struct tm tm;
-    strftime(machine->date, sizeof machine->date, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &tm));
-}
 
 static const char *or_missing(const char *version) {
     return version != NULL ? version : "missing";
 }
 
 void report_machine(FILE *out, const struct report *report) {
-    struct machine machine;
-    look_at(&machine);
-    fprintf(out, "%s, %ld cores, %s %s %s, %s, %s, file on %s\n", machine.cpu, machine.cores,
-            machine.system.sysname, machine.system.release, machine.system.machine, machine.date,
-            COMPILER, filesystem_of(report->fd));
+    machine_line(out, report->fd);
     fprintf(out,
             "libpaluring %s, liburing %s; %u rounds in random order; ns per I/O; "
             "ratio = median of the rounds' ratios to %s\n\n",
             paluring_version(), or_missing(liburing_version), report->rounds, REFERENCE);
-}
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-struct summary summarise(const double *values, uint32_t count) {
-    double sorted[MAX_VALUES];
-    memcpy(sorted, values, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, compare);
-    double median = sorted[count / 2];
-    if (count % 2 == 0) {
-        median = (median + sorted[count / 2 - 1]) / 2;
-    }
-    return (struct summary){sorted[0], median, sorted[count - 1]};
 }
 
 /* The ratios of a contender's samples to the reference's in the same round; false if there is no
@@ -122,23 +62,6 @@ void report_cell(FILE *out, const struct report *report, const struct cell *cell
 
 /* --- JSON --- */
 
-static void json_text(FILE *out, const char *text) {
-    fputc('"', out);
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\') {
-            fputc('\\', out);
-        }
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
-static void json_field(FILE *out, const char *name, const char *text) {
-    fprintf(out, "  \"%s\": ", name);
-    json_text(out, text);
-    fprintf(out, ",\n");
-}
-
 static void json_result(FILE *out, const struct report *report, const struct cell *cell,
                         uint32_t contender) {
     struct summary ns = summarise(cell->ns[contender], report->rounds);
@@ -165,19 +88,11 @@ void report_json(const char *path, const struct report *report) {
     if (out == NULL) {
         die(path, strerror(errno));
     }
-    struct machine machine;
-    look_at(&machine);
     fprintf(out, "{\n");
-    json_field(out, "cpu", machine.cpu);
-    json_field(out, "kernel", machine.system.release);
-    json_field(out, "arch", machine.system.machine);
-    json_field(out, "date", machine.date);
-    json_field(out, "compiler", COMPILER);
-    json_field(out, "filesystem", filesystem_of(report->fd));
+    machine_json(out, report->fd);
     json_field(out, "paluring", paluring_version());
     json_field(out, "liburing", or_missing(liburing_version));
-    fprintf(out, "  \"cores\": %ld,\n  \"rounds\": %u,\n  \"results\": [", machine.cores,
-            report->rounds);
+    fprintf(out, "  \"rounds\": %u,\n  \"results\": [", report->rounds);
     const char *separator = "\n";
     for (size_t c = 0; c < report->cell_count; c++) {
         for (uint32_t i = 0; i < report->contender_count; i++) {

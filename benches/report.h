@@ -5,11 +5,10 @@
 #ifndef REPORT_H
 #define REPORT_H
 
+#include "figures.h"
 #include "load.h"
 
-#include <stdio.h>
-
-enum { MAX_CONTENDERS = 16, MAX_ROUNDS = 101, MAX_VALUES = 128 };
+enum { MAX_CONTENDERS = 16, MAX_ROUNDS = 101 };
 
 /* One load, measured with each contender in each round. */
 struct cell {
@@ -28,11 +27,6 @@ struct report {
     struct cell *cells;
     size_t cell_count;
 };
-
-struct summary {
-    double min, median, max;
-};
-struct summary summarise(const double *values, uint32_t count); /* at most MAX_VALUES */
 
 void report_machine(FILE *out, const struct report *report);
 void report_head(FILE *out);
