@@ -106,7 +106,7 @@ static void *open_state(const struct scene *scene) {
     paluring_ring_options_init(&options, sizeof options);
     options.entries = QUEUE;
     options.cq_entries = QUEUE * 2;
-    options.max_in_flight = QUEUE + 1; /* a running callback holds its slot back */
+    options.max_in_flight = QUEUE * 2;
     int32_t status = paluring_ring_open(&options, &state->ring);
     if (status == 0) {
         status = paluring_buf_alloc(8, 8, &state->buf);

@@ -101,6 +101,7 @@ impl<B: Backend> Ring<B> {
         let mut state = self.lock(me);
         if state.phase == Phase::Open {
             state.phase = Phase::Closing;
+            self.clear_inbox(&mut state);
             state.close_request = Some(limit);
             state.attention = true;
         }

@@ -120,7 +120,7 @@ impl<B: Backend> State<B> {
             return Ok(0);
         }
         // Room for all of them and one more: from here on nothing fails, and neither does the start that comes with it.
-        self.overflow.try_reserve(count + 1)?;
+        self.reserve_overflow(count + 1)?;
         let mut from = 0;
         while let Some(slot) = self.table.next_slot(from, fits) {
             if let Some(io) = self.table.get(slot) {

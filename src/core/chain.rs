@@ -62,6 +62,7 @@ impl<B: Backend> Ring<B> {
         }
         let me = os::thread_id();
         let mut state = self.lock(me);
+        self.make_way(&mut state, count);
         // SAFETY: the caller's duty.
         unsafe { state.start_chain(members, if hard { IO_HARDLINK } else { IO_LINK }, me, told) }?;
         self.after_start(state, me, submits);
@@ -111,7 +112,7 @@ impl<B: Backend> State<B> {
     fn reserve_chain(&mut self, members: &[Prepared<'_>]) -> Result<()> {
         let cancels: usize = members.iter().filter_map(Prepared::closes).map(|fd| self.count_on(fd) + 1).sum();
         self.deadlines.reserve(members.iter().filter(|member| member.extras.timeout_ns > 0).count())?;
-        Ok(self.overflow.try_reserve(members.len() + cancels)?)
+        self.reserve_overflow(members.len() + cancels)
     }
 
     fn has_room_for(&mut self, count: usize) -> bool {
@@ -250,7 +251,7 @@ impl<B: Backend> State<B> {
             count += 1;
             slot = after;
         }
-        if self.again.is_empty() || self.phase != Phase::Open || self.overflow.try_reserve(count).is_err() {
+        if self.again.is_empty() || self.phase != Phase::Open || self.reserve_overflow(count).is_err() {
             return false;
         }
         let is_direct = self.has_room_for(count);

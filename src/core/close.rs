@@ -107,6 +107,7 @@ impl<B: Backend> Ring<B> {
             state.close_request = Some(limit);
             state.attention = true;
             state.phase = Phase::Closing;
+            self.clear_inbox(&mut state);
             return Ok((None, 0));
         }
         if self.is_background() && !self.is_poisoned() {
@@ -148,6 +149,7 @@ impl<B: Backend> Ring<B> {
     ) -> Result<Session<'a, B>> {
         let unbound = state.phase == Phase::Unbound;
         state.phase = Phase::Closing;
+        self.clear_inbox(&mut state);
         if state.driver != 0 && !self.is_poisoned() {
             drop(state);
             let _ = self.wake();
@@ -169,6 +171,7 @@ impl<B: Backend> Ring<B> {
     pub(super) fn begin_closing(&self, me: usize, limit: Limit, instead: Result<()>) -> Result<Closing> {
         let mut state = self.lock(me);
         state.phase = Phase::Closing;
+        self.clear_inbox(&mut state);
         state.closer_drives = true;
         // Without memory for the entry, what is left at the limit is orphaned.
         let _ = state.cancel_all();

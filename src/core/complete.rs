@@ -215,7 +215,7 @@ impl<B: Backend> State<B> {
                     self.arm_wake();
                 }
             }
-            kind if kind == Kind::Timer as u64 => self.timer_at = 0,
+            kind if kind == Kind::Timer as u64 => self.timer.at = 0,
             kind if kind == Kind::Cancel as u64 => self.missed |= cqe.result != 0,
             kind if [Kind::TimerUpdate, Kind::Severed].into_iter().any(|own| own as u64 == kind) => {}
             _ => self.counts.foreign += 1,

@@ -134,7 +134,7 @@ impl<B: Backend> Ring<B> {
         take: &mut impl FnMut(&mut State<B>, bool) -> Result<u32>,
     ) -> Result<()> {
         {
-            let mut state = self.lock(me);
+            let mut state = self.lock_only(me);
             if state.phase == Phase::Closed {
                 take(&mut state, false)?;
                 return Err(Status::CLOSED);
@@ -156,7 +156,7 @@ impl<B: Backend> Ring<B> {
             }
         };
         let (woken, _) = self.wait_for(driver.me, limit, |state| Ok(take(state, true)? >= min))?;
-        take(&mut self.lock(me), true)?;
+        take(&mut self.lock_only(me), true)?;
         match woken {
             Woken::Refused(status) => Err(status),
             Woken::Closing => Err(Status::CLOSED),
@@ -187,7 +187,7 @@ impl<B: Backend> Ring<B> {
 
     /// Drop what nobody takes, outside the lock and the driver's role.
     pub(super) fn empty_trash(&self, me: usize) {
-        let state = self.lock(me);
+        let state = self.lock_only(me);
         let (trash, room) = (state.has_trash(), state.room_due());
         drop(state);
         if room {

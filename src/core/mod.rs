@@ -24,6 +24,7 @@ mod deadlines;
 mod deliver;
 mod discarded;
 mod graveyard;
+mod inbox;
 mod kept;
 mod lent;
 mod list;

@@ -173,6 +173,11 @@ impl Template {
         matches!(self.form(), Some(Form::Plain | Form::Transfer))
     }
 
+    /// The same, of a template that no constructor has looked at.
+    pub(super) fn is_simple_and_whole(&self) -> bool {
+        self.form() == Some(Form::Plain) || self.form() == Some(Form::Transfer) && self.buf.is_some()
+    }
+
     #[cold]
     fn rare_form(tag: u32) -> Option<Form> {
         [Form::Newer, Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw]

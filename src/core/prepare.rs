@@ -17,6 +17,14 @@ use super::{Result, Status};
 use crate::sys::sync::seeded;
 use crate::sys::{Backend, Errno, Sqe, SysResult, entry, os};
 
+/// The kernel's, for the event loop's sleep.
+#[derive(Default)]
+pub(super) struct Timer {
+    /// When it is set for; 0 = not set.
+    pub(super) at: u64,
+    spec: [i64; 2],
+}
+
 impl<B: Backend> Ring<B> {
     /// The event fd, made at the first call.
     pub(crate) fn event_fd(&self) -> Result<i32> {
@@ -68,7 +76,7 @@ impl<B: Backend> Ring<B> {
         if state.has_work() {
             return Ok(Some(true));
         }
-        let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer_at != 0 && state.timer_at <= at);
+        let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer.at != 0 && state.timer.at <= at);
         let backend = state.backend()?;
         let all_submitted = seeded!(NoLookAtStarts) || backend.publish() == 0 && !backend.holds_back();
         if all_submitted && timer_is_set && state.overflow.is_empty() {
@@ -101,7 +109,7 @@ impl<B: Backend> Ring<B> {
     /// After a process: where something is left, the event loop shall come back.
     #[inline]
     pub(super) fn signal_leftovers(&self, me: usize) {
-        let mut state = self.lock(me);
+        let mut state = self.lock_only(me);
         if state.event_fd.is_some() {
             if self.is_background() {
                 // It is for those who reap; the rest is this thread's own.
@@ -150,13 +158,13 @@ impl<B: Backend> State<B> {
     /// finds it gone off and sets the next.
     fn set_timer(&mut self) -> Result<()> {
         let Some(at) = self.deadlines.nearest() else { return Ok(()) };
-        if self.timer_at != 0 && self.timer_at <= at {
+        if self.timer.at != 0 && self.timer.at <= at {
             return Ok(());
         }
         // The field that the entry points to stays as it is until the kernel has read it, at the submit that follows.
-        self.timer_spec = TimeSpec::from_ns(at).0;
-        let spec = self.timer_spec.as_ptr().addr() as u64;
-        if self.timer_at == 0 {
+        self.timer.spec = TimeSpec::from_ns(at).0;
+        let spec = self.timer.spec.as_ptr().addr() as u64;
+        if self.timer.at == 0 {
             let sqe = Sqe {
                 opcode: entry::op::TIMEOUT,
                 fd: -1,
@@ -178,7 +186,7 @@ impl<B: Backend> State<B> {
             };
             self.enqueue_own(Kind::TimerUpdate, sqe)?;
         }
-        self.timer_at = at;
+        self.timer.at = at;
         self.timeouts = true;
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::fork::Process;
+use super::inbox::Inbox;
 use super::lock::{Guard, OwnerLock};
 use super::open::{Mode, Options};
 use super::seat::{GONE, Seat};
@@ -19,6 +20,7 @@ use crate::sys::{Backend, Info};
 pub(crate) struct Ring<B: Backend> {
     state: OwnerLock<State<B>>,
     pub(super) sleep: Sleep<B::Gate>,
+    pub(super) inbox: Inbox,
     /// The thread that an OWNER ring is bound to.
     seat: Seat,
     process: Process,
@@ -49,6 +51,7 @@ impl<B: Backend> Ring<B> {
         Ok(Self {
             state: OwnerLock::new(state, barrier),
             sleep: Sleep::new(gate),
+            inbox: Inbox::default(),
             seat,
             process,
             poisoned: AtomicBool::new(false),
@@ -65,10 +68,20 @@ impl<B: Backend> Ring<B> {
 
     #[inline(always)]
     pub(super) fn lock(&self, me: usize) -> Guard<'_, State<B>> {
+        let mut state = self.state.lock(me);
+        if self.has_letters() {
+            self.empty_inbox(&mut state);
+        }
+        state
+    }
+
+    /// As `lock`, with the letters left in the inbox: to look for no I/O by its handle, and for nothing that a start changes.
+    #[inline(always)]
+    pub(super) fn lock_only(&self, me: usize) -> Guard<'_, State<B>> {
         self.state.lock(me)
     }
 
-    /// See `OwnerLock::lock_as_owner`.
+    /// As `lock_only`, if the calling thread has the lock's bias.
     #[inline(always)]
     pub(super) fn lock_as_owner(&self, me: usize) -> Option<Guard<'_, State<B>>> {
         self.state.lock_as_owner(me)
@@ -134,7 +147,8 @@ impl<B: Backend> Ring<B> {
     #[inline]
     pub(super) fn begin(&self) -> Result<Driver<'_, B>> {
         let me = os::thread_id();
-        let mut state = self.lock(me);
+        // Letters are taken in before the kernel is entered, or callbacks run.
+        let mut state = self.lock_only(me);
         if state.starter.enters {
             state = self.after_starter(state, me);
         }
@@ -218,7 +232,7 @@ impl<B: Backend> Drop for Driver<'_, B> {
         if seeded!(TellsBeforeTheChange) {
             self.ring.tell_waiters();
         }
-        let mut state = self.ring.lock(self.me);
+        let mut state = self.ring.lock_only(self.me);
         if state.starter.asked {
             state = self.ring.submit_and_leave(state, self.me);
         }
@@ -250,6 +264,7 @@ impl<B: Backend> Ring<B> {
         }
         if matches!(state.phase, Phase::Open | Phase::Unbound) {
             state.phase = Phase::Closing;
+            self.clear_inbox(&mut state);
             state.close_request = Some(Limit::Within(0));
             state.attention = true;
         }
@@ -286,6 +301,9 @@ impl<B: Backend> Drop for Ring<B> {
         let is_forked = self.is_forked();
         let state = self.state.get_mut();
         let mut table = std::mem::replace(&mut state.table, super::table::Table::empty());
+        if is_forked {
+            self.inbox.forget();
+        }
         if is_forked || state.backend.is_some() && state.counts.started != state.counts.finished {
             // In a forked child, or after a bug: the kernel may be using any of it.
             std::mem::forget((table, state.backend.take()));

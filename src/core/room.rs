@@ -31,6 +31,8 @@ impl<B: Backend> Ring<B> {
         let mut state = self.lock(me);
         state.check_open()?;
         state.room.function = room;
+        // What is free shall be seen.
+        self.clear_inbox(&mut state);
         drop(state);
         self.tell_room(me);
         Ok(())
@@ -49,6 +51,11 @@ impl<B: Backend> State<B> {
     /// A start of `count` has failed.
     pub(super) fn want_room(&mut self, count: u32) {
         self.room.wanted = if self.room.wanted == 0 { count } else { self.room.wanted.min(count) };
+    }
+
+    /// Somebody waits to be told.
+    pub(super) fn is_room_wanted(&self) -> bool {
+        self.room.wanted != 0 && self.room.function.is_some()
     }
 
     #[inline]

@@ -191,7 +191,7 @@ impl<'a, B: Backend> Session<'a, B> {
 
     #[inline(always)]
     fn look_for_delivery(&mut self) -> Option<Delivery> {
-        let mut state = self.ring.lock(self.driver.me);
+        let mut state = self.ring.lock_only(self.driver.me);
         state.held_back = 0;
         loop {
             if state.attention {
@@ -275,7 +275,7 @@ impl<'a, B: Backend> Session<'a, B> {
 
     /// Between rounds of deliveries: begin, wait, or end with a count.
     fn advance(&mut self) -> Result<Option<i32>> {
-        let state = self.ring.lock(self.driver.me);
+        let state = self.ring.lock_only(self.driver.me);
         let (closes, room) = (state.close_request.is_some(), self.started && state.room_due());
         drop(state);
         if closes && !matches!(self.kind, Kind::Close(_)) {
@@ -310,7 +310,7 @@ impl<'a, B: Backend> Session<'a, B> {
         if self.started {
             // Something for the host came in the round before, be it for a ready function that has taken it already; or
             // nothing did, but the wait is over for another reason.
-            let state = self.ring.lock(me);
+            let state = self.ring.lock_only(me);
             let came = min == 0 || self.delivered > 0 || self.called || state.news(self.announced) > 0;
             let cut_short = if came { Some(Woken::Enough) } else { self.ring.interruption(&state) };
             drop(state);
@@ -319,7 +319,7 @@ impl<'a, B: Backend> Session<'a, B> {
                 return self.end_process(woken);
             }
         } else {
-            self.announced = self.ring.lock(me).counts.announced;
+            self.announced = self.ring.lock_only(me).counts.announced;
         }
         let announced = self.announced;
         let last = std::mem::take(&mut self.last);
@@ -339,7 +339,7 @@ impl<'a, B: Backend> Session<'a, B> {
     /// Nothing is due or in the queue.
     #[cold]
     fn nothing_there(&self) -> bool {
-        let mut state = self.ring.lock(self.driver.me);
+        let mut state = self.ring.lock_only(self.driver.me);
         !state.has_due() && state.backend.as_mut().is_none_or(|backend| backend.available() == 0)
     }
 
@@ -362,7 +362,7 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     fn begin_round(&mut self) {
-        let mut state = self.ring.lock(self.driver.me);
+        let mut state = self.ring.lock_only(self.driver.me);
         self.started = true;
         self.leftover = state.counts.callbacks;
         state.released = 0;
@@ -378,7 +378,7 @@ impl<'a, B: Backend> Session<'a, B> {
     /// Submit what the callbacks started, and tell the event loop if something is left.
     fn end_process(&mut self, woken: Woken) -> Result<Option<i32>> {
         let me = self.driver.me;
-        let mut state = self.ring.lock(me);
+        let mut state = self.ring.lock_only(me);
         let backend = state.backend()?;
         let pending = backend.publish() > 0 || backend.holds_back() || !state.overflow.is_empty();
         drop(state);
@@ -387,7 +387,7 @@ impl<'a, B: Backend> Session<'a, B> {
             woken = self.ring.submit_all(me)?.0;
         }
         if matches!(self.kind, Kind::Run { .. }) {
-            let mut state = self.ring.lock(me);
+            let mut state = self.ring.lock_only(me);
             state.told = state.counts.announced;
         }
         self.ring.signal_leftovers(me);

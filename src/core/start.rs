@@ -90,13 +90,15 @@ impl<B: Backend> Ring<B> {
     #[inline(never)]
     unsafe fn start_simple_slowly(&self, start: &Start<'_>, out: &mut u64) -> Result<()> {
         let me = os::thread_id();
-        let mut state = self.lock(me);
-        // SAFETY: the caller's duty.
-        *out = unsafe { state.start_simple(start, me, self.info()) }?;
-        let kick = self.is_asleep() && state.kick_due(me == self.owner());
-        drop(state);
-        if kick {
-            self.kick();
+        let Some(mut state) = self.lock_as_owner(me) else {
+            // SAFETY: the caller's duty.
+            return unsafe { self.start_unbiased(start, me, out) };
+        };
+        // SAFETY: as above.
+        match unsafe { state.start_simple(start, me, self.info()) } {
+            Ok(handle) => *out = handle,
+            // SAFETY: as above.
+            Err(status) => *out = unsafe { self.start_refused(&mut state, start, me, status) }?,
         }
         Ok(())
     }
@@ -107,7 +109,14 @@ impl<B: Backend> Ring<B> {
     pub(crate) unsafe fn start(&self, start: &Start<'_>, extras: Extras, out: &mut u64) -> Result<()> {
         let submits = extras.submits;
         let me = os::thread_id();
+        let simple = extras.is_submit_at_most() && start.template.is_simple_and_whole();
+        if simple && self.has_owner() && self.owner() != me {
+            // The driver submits what it finds; it is woken for it anyway.
+            // SAFETY: the caller's duty.
+            return unsafe { self.start_unbiased(start, me, out) };
+        }
         let mut state = self.lock(me);
+        self.make_way(&mut state, 1);
         // SAFETY: the caller's duty.
         *out = unsafe { state.start(start, extras, me, self.info()) }?;
         self.after_start(state, me, submits);
@@ -137,6 +146,11 @@ impl Extras {
         ioprio: 0,
         personality: 0,
     };
+
+    fn is_submit_at_most(&self) -> bool {
+        let Self { storage, timeout_ns, is_async, moves, submits: _, rw_flags, ioprio, personality } = self;
+        storage.is_none() && *timeout_ns <= 0 && !is_async && !moves && *rw_flags == 0 && (*ioprio | *personality) == 0
+    }
 }
 
 impl<B: Backend> State<B> {
@@ -184,7 +198,8 @@ impl<B: Backend> State<B> {
 
     /// # Safety
     /// As `Ring::start_simple`.
-    unsafe fn start_simple(&mut self, start: &Start<'_>, me: usize, info: &Info) -> Result<u64> {
+    #[inline(never)]
+    pub(super) unsafe fn start_simple(&mut self, start: &Start<'_>, me: usize, info: &Info) -> Result<u64> {
         self.check_open()?;
         let mut sqe = start.template.sqe;
         if !info.has_op(u32::from(sqe.opcode)) {
@@ -281,7 +296,7 @@ impl<B: Backend> State<B> {
 
     /// Put its entry into the queue, and count it.
     #[inline(always)]
-    fn accept(&mut self, slot: u32, sqe: &Sqe, me: usize) {
+    pub(super) fn accept(&mut self, slot: u32, sqe: &Sqe, me: usize) {
         #[cfg(debug_assertions)]
         self.watch.begin(slot, sqe, &mut self.table);
         if self.enqueue(sqe) {
@@ -317,6 +332,10 @@ impl<B: Backend> State<B> {
         }
         if self.table.free() >= count + held_back {
             return Ok(());
+        }
+        if self.table.reserved() > 0 {
+            // Not known yet: the handles for letters are taken back first.
+            return Err(Status::EAGAIN);
         }
         self.counts.again += 1;
         self.want_room(count);
@@ -420,7 +439,7 @@ fn complete_entry(
 
 /// The address of `len` bytes at `offset`.
 #[inline]
-fn place(buf: &Buf, offset: usize, len: usize) -> Result<u64> {
+pub(super) fn place(buf: &Buf, offset: usize, len: usize) -> Result<u64> {
     match offset.checked_add(len) {
         Some(end) if end <= buf.len() => Ok(buf.data().wrapping_add(offset).addr() as u64),
         _ => Err(Status::EINVAL),

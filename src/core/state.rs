@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use super::background::Background;
 use super::chain::LINKS;
 use super::deadlines::{self, Deadlines};
+use super::inbox::Mail;
 use super::lent::Lent;
 use super::list::List;
+use super::prepare::Timer;
 use super::quarantine::Place;
 use super::room::Room;
 use super::starter::Starter;
@@ -98,6 +100,7 @@ pub(super) struct State<B: Backend> {
     pub(super) trash: List,
     pub(super) ready: VecDeque<Ready>,
     pub(super) posts: VecDeque<(HostFn, usize)>,
+    pub(super) mail: Mail,
     /// A completion for which memory was short: taken up first next time.
     pub(super) stalled: Option<Cqe>,
     pub(super) deadlines: Deadlines,
@@ -132,9 +135,7 @@ pub(super) struct State<B: Backend> {
     pub(super) background: Background,
     pub(super) event_fd: Option<std::os::fd::OwnedFd>,
     pub(super) event_fd_registered: bool,
-    /// When the event loop's timer is set for; 0 = not set.
-    pub(super) timer_at: u64,
-    pub(super) timer_spec: [i64; 2],
+    pub(super) timer: Timer,
     /// Coarse milliseconds since the ring's open, as of the last wait.
     pub(super) clock_ms: u32,
     pub(super) opened: u64,
@@ -159,6 +160,7 @@ impl<B: Backend> State<B> {
             trash: List::EMPTY,
             ready: VecDeque::new(),
             posts: VecDeque::new(),
+            mail: Mail::default(),
             stalled: None,
             deadlines: Deadlines::default(),
             phase,
@@ -180,8 +182,7 @@ impl<B: Backend> State<B> {
             background: Background::default(),
             event_fd: None,
             event_fd_registered: false,
-            timer_at: 0,
-            timer_spec: [0; 2],
+            timer: Timer::default(),
             clock_ms: 0,
             opened: os::now_coarse(),
             counts: Counts::default(),
@@ -217,12 +218,13 @@ impl<B: Backend> State<B> {
     /// Make sure that `enqueue` can't fail.
     #[inline(always)]
     pub(super) fn reserve_entry(&mut self) -> Result<()> {
-        if self.overflow.is_empty() && self.backend()?.has_room() { Ok(()) } else { self.reserve_overflow() }
+        if self.overflow.is_empty() && self.backend()?.has_room() { Ok(()) } else { self.reserve_overflow(1) }
     }
 
     #[cold]
-    fn reserve_overflow(&mut self) -> Result<()> {
-        Ok(self.overflow.try_reserve(1)?)
+    pub(super) fn reserve_overflow(&mut self, count: usize) -> Result<()> {
+        // Letters in the inbox, and those to come, have found their room before.
+        Ok(self.overflow.try_reserve(count + self.table.reserved() as usize)?)
     }
 
     /// Queue an entry for the kernel, in order; → whether it has to wait for room. `reserve_entry` came before.
@@ -267,7 +269,7 @@ impl<B: Backend> State<B> {
                 break;
             }
         }
-        if self.overflow.is_empty() && self.overflow.capacity() > 1024 {
+        if self.overflow.is_empty() && self.overflow.capacity() > 1024 && self.table.reserved() == 0 {
             self.overflow = VecDeque::new();
         }
     }

@@ -5,6 +5,8 @@
 //! generation counts the ring's starts from a random seed, so a handle of an older I/O, or of another ring, fits no slot.
 //! Entries of the library's own have generation 0, which no I/O has, and say in the slot bits what they are (`Kind`).
 
+mod reserved;
+
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
@@ -239,6 +241,10 @@ pub(super) struct Table {
     capacity: u32,
     /// Slots in use.
     len: u32,
+    /// The most that were ever in use when one was taken out.
+    high: u32,
+    /// Slots that starts of other threads will use; not in `capacity` meanwhile, so that the owner's starts see no difference.
+    reserved: u32,
     /// The slot that was vacated last; the others are chained behind it.
     vacant: u32,
     /// The last generation that was given, in the place that it has in a handle.
@@ -250,12 +256,21 @@ impl Table {
         let mut sides = try_vec(capacity as usize)?;
         sides.resize_with(capacity as usize, MaybeUninit::uninit);
         let ios = try_vec(capacity as usize)?;
-        Ok(Self { ios, sides, capacity, len: 0, vacant: NO_SLOT, generation: seed & !SLOT_MASK })
+        Ok(Self { ios, sides, capacity, len: 0, high: 0, reserved: 0, vacant: NO_SLOT, generation: seed & !SLOT_MASK })
     }
 
     /// In place of one that is taken away.
     pub(super) fn empty() -> Self {
-        Self { ios: Vec::new(), sides: Vec::new(), capacity: 0, len: 0, vacant: NO_SLOT, generation: 0 }
+        Self {
+            ios: Vec::new(),
+            sides: Vec::new(),
+            capacity: 0,
+            len: 0,
+            high: 0,
+            reserved: 0,
+            vacant: NO_SLOT,
+            generation: 0,
+        }
     }
 
     #[inline]
@@ -268,13 +283,13 @@ impl Table {
         self.capacity - self.len
     }
 
-    /// The most that were ever in use at once: a slot is used for the first time when all others are in use.
+    /// The most that were ever in use at once.
     pub(super) fn high_water(&self) -> u32 {
-        self.ios.len() as u32
+        self.high.max(self.len)
     }
 
     pub(super) fn capacity(&self) -> u32 {
-        self.capacity
+        self.capacity + self.reserved
     }
 
     /// Give `io` a slot and its handle; the caller has seen that there is room.
@@ -296,7 +311,7 @@ impl Table {
     }
 
     #[inline(always)]
-    fn next_generation(&mut self) -> u64 {
+    pub(super) fn next_generation(&mut self) -> u64 {
         self.generation = self.generation.wrapping_add(SLOTS.into());
         if self.generation == 0 {
             self.generation = SLOTS.into();
@@ -343,9 +358,10 @@ impl Table {
 
     /// Chain a slot to the vacant ones; what it held has been taken.
     #[inline(always)]
-    fn vacate(io: &mut Io, slot: u32, vacant: &mut u32, len: &mut u32) {
+    fn vacate(io: &mut Io, slot: u32, vacant: &mut u32, len: &mut u32, high: &mut u32) {
         (io.handle, io.state, io.next) = (0, State::Vacant, *vacant);
         *vacant = slot;
+        *high = (*high).max(*len);
         *len -= 1;
     }
 
@@ -371,7 +387,7 @@ impl Table {
         let place = self.ios.get_mut(slot as usize).filter(|io| io.state != State::Vacant)?;
         let io = Io { buf: place.buf.take(), ..*place };
         place.deadline = deadlines::NONE;
-        Self::vacate(place, slot, &mut self.vacant, &mut self.len);
+        Self::vacate(place, slot, &mut self.vacant, &mut self.len, &mut self.high);
         let side = if io.is(marks::SIDE) { self.take_side(slot) } else { None };
         Some(Gone { io, side })
     }
@@ -388,7 +404,7 @@ impl Table {
         let slot = slot_of(handle);
         let io = self.ios.get_mut(slot).filter(|io| io.handle == handle && io.is_plain() && io.notify.is_some())?;
         let plain = Plain { user_data: io.user_data, notify: io.notify, buf: io.buf.take(), opcode: io.opcode };
-        Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len);
+        Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len, &mut self.high);
         Some(plain)
     }
 
@@ -413,7 +429,7 @@ impl Table {
         if io.to != to || io.marks != 0 || io.buf.is_some() {
             return None;
         }
-        Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len);
+        Self::vacate(io, slot as u32, &mut self.vacant, &mut self.len, &mut self.high);
         Some(io)
     }
 

@@ -37,7 +37,8 @@ impl<B: Backend> Ring<B> {
     #[inline(always)]
     fn enter_as_owner(&self, me: usize, fits: impl FnOnce(&State<B>) -> bool) -> Option<Entered> {
         let mut state = self.lock_as_owner(me)?;
-        if !state.is_usual() || state.driver != 0 || !fits(&state) {
+        let letters = self.has_letters() || self.inbox.is_busy();
+        if letters || !state.is_usual() || state.driver != 0 || !fits(&state) {
             return None;
         }
         let timeouts = state.timeouts;

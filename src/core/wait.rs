@@ -89,7 +89,7 @@ impl<B: Backend> Ring<B> {
         mut last: Last,
         mut enough: impl FnMut(&mut State<B>) -> Result<bool>,
     ) -> Result<(Woken, u32)> {
-        let (mut taken, mut end, mut tries) = (0, None, 0);
+        let (mut taken, mut end, mut tries, mut looked_out) = (0, None, 0, false);
         loop {
             let mut state = self.lock(me);
             if last.refused.is_some() {
@@ -121,7 +121,12 @@ impl<B: Backend> Ring<B> {
                 if all && !last.again {
                     return Ok((end, taken));
                 }
-            } else if wait && !seeded!(SleepsBehindTheLock) && !self.fall_asleep() {
+            } else if wait
+                && (submit == 0 && !looked_out && self.expects_letter(&mut state)
+                    || !seeded!(SleepsBehindTheLock) && !self.fall_asleep())
+            {
+                drop(state);
+                looked_out = self.look_out(me);
                 last = Last::default();
                 continue;
             }
@@ -172,7 +177,7 @@ impl<B: Backend> Ring<B> {
             state.collect()?;
             Ok(state.deliverable() >= min || state.has_call())
         })?;
-        let mut state = self.lock(driver.me);
+        let mut state = self.lock_only(driver.me);
         state.collect()?;
         let there = state.deliverable();
         drop(state);

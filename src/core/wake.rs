@@ -88,7 +88,8 @@ impl<B: Backend> Ring<B> {
         if !seeded!(SleeperHasNoFence) {
             self.barrier().light();
         }
-        if self.sleep.woken.load(Ordering::Relaxed) && !seeded!(NoSecondLook) {
+        let woken = self.sleep.woken.load(Ordering::Relaxed) && !seeded!(NoSecondLook);
+        if woken || self.inbox.has_letters() {
             self.awake();
             return false;
         }
@@ -98,6 +99,10 @@ impl<B: Backend> Ring<B> {
     #[inline]
     pub(super) fn awake(&self) {
         self.sleep.sleep.store(AWAKE, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_woken(&self) -> bool {
+        self.sleep.woken.load(Ordering::Relaxed)
     }
 
     /// Whether `wake` was called, once for all its calls.
