@@ -24,7 +24,7 @@ use super::state::{Phase, State};
 use super::table::{Io, NO_SLOT, State as At, To, slot_of};
 use super::{Result, Status};
 use crate::sys::entry::sqe_flags;
-use crate::sys::sync::{AtomicBool, Mutex, fence, locked};
+use crate::sys::sync::{AtomicBool, Mutex, fence, locked, seeded};
 use crate::sys::{Backend, Sqe, os};
 
 /// Letters at most.
@@ -74,7 +74,7 @@ impl Inbox {
         if self.busy.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         }
-        self.waiting.0.load(Ordering::Relaxed)
+        self.waiting.0.load(Ordering::Relaxed) && !seeded!(SleepsOverLetters)
     }
 
     /// Letters come often.
@@ -164,6 +164,9 @@ impl<B: Backend> Ring<B> {
     /// Whether the owner sleeps: it stores `sleep`, then loads `waiting`; here it is the other way round.
     fn first_letter_wakes(&self) -> bool {
         self.inbox.waiting.0.store(true, Ordering::Relaxed);
+        if seeded!(LetterHasNoBarrier) {
+            return self.is_asleep();
+        }
         if self.inbox.busy.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         } else {
@@ -177,6 +180,10 @@ impl<B: Backend> Ring<B> {
     #[cold]
     #[inline(never)]
     pub(super) fn empty_inbox(&self, state: &mut State<B>) {
+        if seeded!(ForgetsLetters) {
+            self.inbox.waiting.0.store(false, Ordering::Relaxed);
+            return;
+        }
         let mut desk = locked(&self.inbox.desk.0);
         self.take_letters(state, &mut desk);
         state.reserve_handles(&mut desk);
@@ -193,7 +200,7 @@ impl<B: Backend> Ring<B> {
 
     /// After a start that found no handle.
     #[cold]
-    fn offer_handles(&self, state: &mut State<B>) {
+    pub(super) fn offer_handles(&self, state: &mut State<B>) {
         let mut desk = locked(&self.inbox.desk.0);
         if desk.room == 0 && state.phase == Phase::Open {
             let room = MOST.min(state.table.capacity() / 2) as usize;

@@ -40,6 +40,12 @@ macro_rules! atomics {
     ($($name:ident: $value:ty),*) => { $(
         pub(crate) struct $name(loom::sync::atomic::$name);
 
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new(<$value>::default())
+            }
+        }
+
         impl $name {
             pub(crate) fn new(value: $value) -> Self {
                 Self(loom::sync::atomic::$name::new(value))
@@ -85,12 +91,6 @@ macro_rules! counters {
 
 counters!(AtomicU32: u32, AtomicUsize: usize);
 
-impl Default for AtomicU32 {
-    fn default() -> Self {
-        Self::new(0)
-    }
-}
-
 /// Each is made in one place of the library, and found by a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
@@ -103,6 +103,10 @@ pub(crate) enum Mistake {
     SleepsBehindTheLock,
     KickedForEver,
     KicksEachTime,
+    // The inbox.
+    LetterHasNoBarrier,
+    SleepsOverLetters,
+    ForgetsLetters,
     // Wakes, and falling asleep.
     NoSecondLook,
     SleeperHasNoFence,

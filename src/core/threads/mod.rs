@@ -11,6 +11,7 @@
 
 mod background;
 mod event_loop;
+mod letters;
 mod lock;
 mod starts;
 mod turns;
@@ -113,9 +114,13 @@ fn open(mode: Mode) -> (Arc<Ring<Tiny>>, Arc<Kernel>) {
     (Arc::from(Ring::<Tiny>::open(&options).unwrap()), kernel)
 }
 
+fn template(opcode: u8) -> Template {
+    Template::new(opcode, -1, Form::Plain)
+}
+
 /// Start an I/O that is complete as soon as the kernel takes it (NOP), or when the test says so (READ).
 fn start(ring: &Ring<Tiny>, opcode: u8, to: To) -> Result<u64> {
-    let template = Template::new(opcode, -1, Form::Plain);
+    let template = template(opcode);
     let mut io = 0;
     let start = Start { template: &template, to, callback: None, user_data: 0 };
     // SAFETY: there is no buffer.
