@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Operations without a constructor yet, by raw entries; sockets to use them on; and what a hostile host can
+ * Raw entries, and sockets to use operations on; and what a hostile host can
  * do to a ring from outside the library, once it has found the ring's descriptor.
  */
 #ifndef PALURING_TEST_RAW_H
@@ -39,7 +39,11 @@ static inline struct io_uring_sqe transfer_entry(uint8_t opcode, int fd, palurin
 }
 
 static inline paluring_op recv_op(int fd, paluring_buf *buf, paluring_complete_fn callback, const void *user_data) {
-  return raw_op(transfer_entry(IORING_OP_RECV, fd, buf), buf, callback, user_data);
+  paluring_op op;
+  paluring_op_recv(&op, fd, buf, 0, paluring_buf_len(buf), 0);
+  op.callback = callback;
+  op.user_data = (uintptr_t)user_data;
+  return op;
 }
 
 static inline paluring_op send_op(uint8_t opcode, int fd, paluring_buf *buf, paluring_complete_fn callback, const void *user_data) {
@@ -49,17 +53,19 @@ static inline paluring_op send_op(uint8_t opcode, int fd, paluring_buf *buf, pal
 }
 
 static inline paluring_op accept_multishot_op(int fd, paluring_complete_fn callback, const void *user_data) {
-  struct io_uring_sqe entry = raw_entry(IORING_OP_ACCEPT, fd);
-  entry.ioprio = IORING_ACCEPT_MULTISHOT;
-  entry.accept_flags = SOCK_CLOEXEC;
-  return raw_op(entry, NULL, callback, user_data);
+  paluring_op op;
+  paluring_op_accept_multishot(&op, fd, SOCK_CLOEXEC);
+  op.callback = callback;
+  op.user_data = (uintptr_t)user_data;
+  return op;
 }
 
 static inline paluring_op poll_multishot_op(int fd, paluring_complete_fn callback, const void *user_data) {
-  struct io_uring_sqe entry = raw_entry(IORING_OP_POLL_ADD, fd);
-  entry.poll32_events = POLLIN;
-  entry.len = IORING_POLL_ADD_MULTI;
-  return raw_op(entry, NULL, callback, user_data);
+  paluring_op op;
+  paluring_op_poll_multishot(&op, fd, POLLIN);
+  op.callback = callback;
+  op.user_data = (uintptr_t)user_data;
+  return op;
 }
 
 /* ---- sockets: TCP on loopback ---- */

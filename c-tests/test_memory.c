@@ -162,6 +162,36 @@ static void start_each_kind(paluring_ring *ring, paluring_buf *list) {
   paluring_buf_release(buf);
 }
 
+/* Those that take copies, or enter the kernel several times; what they make is closed inside. */
+static void start_more_kinds(paluring_ring *ring, paluring_buf *list) {
+  static const char zeros[64];
+  paluring_op op;
+  int fixed = -1;
+  struct ends pair = open_socket();
+  paluring_op_renameat(&op, AT_FDCWD, "/missing/a", AT_FDCWD, "/missing/b", 0);
+  (void)start(ring, op);
+  paluring_op_setxattr(&op, "/missing", "user.x", "value", 5, 0);
+  (void)start(ring, op);
+  paluring_op_socket(&op, AF_UNIX, SOCK_STREAM, 0);
+  op.flags = PALURING_OP_FIXED | PALURING_OP_DETACHED;
+  (void)paluring_io_start(ring, &op, NULL);
+  paluring_op_pipe(&op, O_CLOEXEC);
+  op.flags = PALURING_OP_DETACHED;
+  if (paluring_ring_supports(ring, 62) > 0) (void)went_well(paluring_io_start(ring, &op, NULL));
+  if (list) {
+    paluring_op_send(&op, pair.write, list, 0, 64, 0);
+    op.flags = PALURING_OP_FULL | PALURING_OP_ZEROCOPY;
+    (void)start(ring, op);
+    paluring_op_sendmsg(&op, pair.write, list, 0, 64, NULL, 0, zeros, 0, 0);
+    (void)start(ring, op);
+    paluring_op_recvmsg(&op, pair.read, list, 0, 32, 0, 16, 0);
+    (void)start(ring, op);
+  }
+  if (went_well(paluring_file_register(ring, pair.read, &fixed))) EXPECT_EQ(paluring_file_unregister(ring, fixed), 0);
+  (void)paluring_ring_drain(ring, 0);
+  close_pipe(pair);
+}
+
 static void start_several(paluring_ring *ring) {
   paluring_op ops[3];
   for (int i = 0; i < 3; i++) ops[i] = nop_op(note, NULL), ops[i].user_data = (uintptr_t)(next_io + i);
@@ -176,7 +206,6 @@ static void start_several(paluring_ring *ring) {
 
 /* Kept and queued ones, polled for; a multishot whose events are kept. */
 static void start_kept(paluring_ring *ring) {
-  struct io_uring_sqe entry = {.opcode = IORING_OP_POLL_ADD, .fd = other.read, .len = IORING_POLL_ADD_MULTI, .poll32_events = POLLIN};
   paluring_completion completion;
   paluring_op op = poll_op(ends.read, NULL, NULL);
   paluring_io io = 0, multishot = 0;
@@ -189,7 +218,7 @@ static void start_kept(paluring_ring *ring) {
   }
   op = with_flags(nop_op(NULL, NULL), PALURING_OP_QUEUE);
   went_well(paluring_io_start(ring, &op, NULL));
-  paluring_op_raw(&op, &entry, NULL);
+  paluring_op_poll_multishot(&op, other.read, POLLIN);
   if (!went_well(paluring_io_start(ring, &op, &multishot))) return;
   (void)paluring_ring_submit(ring);
   for (int i = 0; i < 6; i++) put_byte(other), (void)paluring_ring_wait(ring, 1, 0);
@@ -202,13 +231,12 @@ static void accept_some(paluring_ring *ring, int *clients, size_t count) {
   struct sockaddr_un address = {.sun_family = AF_UNIX}; /* without a name: the kernel gives one */
   socklen_t size = sizeof address.sun_family;
   int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct io_uring_sqe entry = {.opcode = IORING_OP_ACCEPT, .fd = listener, .ioprio = IORING_ACCEPT_MULTISHOT};
   paluring_op op;
   paluring_io io;
   EXPECT(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 8) == 0);
   size = sizeof address;
   getsockname(listener, (struct sockaddr *)&address, &size);
-  paluring_op_raw(&op, &entry, NULL);
+  paluring_op_accept_multishot(&op, listener, 0);
   if (went_well(paluring_io_start(ring, &op, &io))) (void)paluring_ring_submit(ring);
   for (size_t i = 0; i < count; i++) {
     clients[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -231,6 +259,7 @@ static void starts(void) {
   accept_some(ring, clients, COUNT_OF(clients));
   start_kept(ring);
   start_each_kind(ring, list);
+  start_more_kinds(ring, list);
   start_several(ring);
   while (next_io < CALLBACKS - 20 && start(ring, nop)) continue; /* beyond max_in_flight */
   went_well(paluring_ring_cancel_fd(ring, ends.read));

@@ -9,7 +9,7 @@
 
 static paluring_ring *ring;
 static paluring_buf *buf;
-static char called[8192] = " "; /* the functions that the tests below called, with spaces around */
+static char called[16384] = " "; /* the functions that the tests below called, with spaces around */
 
 /* Notes a call by its text, and checks what it gave. */
 static void gives(int line, const char *call, long long got, long long want) {
@@ -82,6 +82,14 @@ TEST(rings_refuse_null) {
   QUIET(paluring_ring_unavailable_reason());
 }
 
+TEST(files_refuse_null) {
+  int fd = 7;
+  GIVES(-EINVAL, paluring_file_register(NULL, 0, &fd));
+  GIVES(-1, fd);
+  GIVES(-EINVAL, paluring_file_register(ring, 0, NULL));
+  GIVES(-EINVAL, paluring_file_unregister(NULL, 1 << 30));
+}
+
 static void write_nothing(uintptr_t user_data, const char *text, size_t len) {
   (void)user_data, (void)text, (void)len;
 }
@@ -143,33 +151,130 @@ TEST(constructors_of_a_null_op_do_nothing) {
   QUIET(paluring_op_write(NULL, 0, buf, 0, 1, 0));
   QUIET(paluring_op_fsync(NULL, 0));
   QUIET(paluring_op_fdatasync(NULL, 0));
-  QUIET(paluring_op_openat(NULL, 0, "x", 0, 0));
-  QUIET(paluring_op_close(NULL, 0));
-  QUIET(paluring_op_statx(NULL, 0, "x", 0, 0, buf, 0));
+  QUIET(paluring_op_sync_file_range(NULL, 0, 0, 1, 0));
   QUIET(paluring_op_fallocate(NULL, 0, 0, 0, 1));
   QUIET(paluring_op_ftruncate(NULL, 0, 0));
-  QUIET(paluring_op_timeout(NULL, 1, 0));
+  QUIET(paluring_op_fadvise(NULL, 0, 0, 1, 0));
+  QUIET(paluring_op_madvise(NULL, buf, 0, 4096, 0));
+  QUIET(paluring_op_openat(NULL, 0, "x", 0, 0));
+  QUIET(paluring_op_openat2(NULL, 0, "x", sqe, 24));
+  QUIET(paluring_op_close(NULL, 0));
+  QUIET(paluring_op_statx(NULL, 0, "x", 0, 0, buf, 0));
+  QUIET(paluring_op_renameat(NULL, 0, "x", 0, "y", 0));
+  QUIET(paluring_op_unlinkat(NULL, 0, "x", 0));
+  QUIET(paluring_op_mkdirat(NULL, 0, "x", 0));
+  QUIET(paluring_op_symlinkat(NULL, "x", 0, "y"));
+  QUIET(paluring_op_linkat(NULL, 0, "x", 0, "y", 0));
+  QUIET(paluring_op_getxattr(NULL, "x", "user.x", buf, 0, 1));
+  QUIET(paluring_op_setxattr(NULL, "x", "user.x", sqe, 1, 0));
+  QUIET(paluring_op_fgetxattr(NULL, 0, "user.x", buf, 0, 1));
+  QUIET(paluring_op_fsetxattr(NULL, 0, "user.x", sqe, 1, 0));
+  GIVES(1, paluring_buf_refs(buf));
+}
+
+TEST(constructors_of_a_null_op_with_sockets_do_nothing) {
+  uint8_t sqe[64] = {0};
+  QUIET(paluring_op_splice(NULL, 0, 0, 1, 0, 1, 0));
+  QUIET(paluring_op_tee(NULL, 0, 1, 1, 0));
+  QUIET(paluring_op_pipe(NULL, 0));
+  QUIET(paluring_op_socket(NULL, 1, 1, 0));
+  QUIET(paluring_op_bind(NULL, 0, sqe, 16));
+  QUIET(paluring_op_listen(NULL, 0, 1));
+  QUIET(paluring_op_accept(NULL, 0, buf, 0));
+  QUIET(paluring_op_accept_multishot(NULL, 0, 0));
+  QUIET(paluring_op_connect(NULL, 0, sqe, 16));
+  QUIET(paluring_op_shutdown(NULL, 0, 0));
+  QUIET(paluring_op_send(NULL, 0, buf, 0, 1, 0));
+  QUIET(paluring_op_recv(NULL, 0, buf, 0, 1, 0));
+  QUIET(paluring_op_sendto(NULL, 0, buf, 0, 1, sqe, 16, 0));
+  QUIET(paluring_op_sendmsg(NULL, 0, buf, 0, 1, sqe, 16, sqe, 16, 0));
+  QUIET(paluring_op_recvmsg(NULL, 0, buf, 0, 1, 16, 16, 0));
+  QUIET(paluring_op_setsockopt(NULL, 0, 1, 1, sqe, 4));
+  QUIET(paluring_op_getsockopt(NULL, 0, 1, 1, buf, 0, 4));
+  QUIET(paluring_op_siocinq(NULL, 0));
+  QUIET(paluring_op_siocoutq(NULL, 0));
+  GIVES(1, paluring_buf_refs(buf));
+}
+
+TEST(constructors_of_a_null_op_that_waits_do_nothing) {
+  uint8_t sqe[64] = {0};
+  uint32_t word = 0;
   QUIET(paluring_op_poll(NULL, 0, 0));
+  QUIET(paluring_op_poll_multishot(NULL, 0, 0));
+  QUIET(paluring_op_timeout(NULL, 1, 0));
+  QUIET(paluring_op_timeout_multishot(NULL, 1, 0, 0));
+  QUIET(paluring_op_epoll_ctl(NULL, 0, 1, 1, 1, 1));
+  QUIET(paluring_op_epoll_wait(NULL, 0, buf, 0, 1));
+  QUIET(paluring_op_futex_wait(NULL, &word, 0, 1, 2));
+  QUIET(paluring_op_futex_wake(NULL, &word, 0, 1, 2));
+  QUIET(paluring_op_futex_waitv(NULL, sqe, 1));
+  QUIET(paluring_op_waitid(NULL, 0, 0, buf, 0, 4));
+  QUIET(paluring_op_fixed_fd_install(NULL, 1 << 30, 0));
   QUIET(paluring_op_raw(NULL, sqe, buf));
   QUIET(paluring_op_raw(NULL, NULL, NULL));
   GIVES(1, paluring_buf_refs(buf));
 }
 
+/* The description, or that this kernel lacks the operation. */
+static void is_refused(const char *call, const paluring_op *op) {
+  paluring_io io = POISON;
+  int32_t status = paluring_io_start(ring, op, &io);
+  ROW(call);
+  EXPECT(status == -EINVAL && io == 0);
+}
+
+#define REFUSED(call) ((call), is_refused(#call, &op))
+
 TEST(ops_described_with_null_are_refused_at_start) {
-  paluring_op ops[8];
-  paluring_op_read(&ops[0], 0, NULL, 0, 1, 0);
-  paluring_op_read(&ops[1], 0, NULL, 0, 0, 0);
-  paluring_op_write(&ops[2], 0, NULL, 0, 1, 0);
-  paluring_op_openat(&ops[3], 0, NULL, 0, 0);
-  paluring_op_statx(&ops[4], 0, NULL, 0, 0, buf, 0);
-  paluring_op_statx(&ops[5], 0, "x", 0, 0, NULL, 0);
-  paluring_op_raw(&ops[6], NULL, buf);
-  paluring_op_raw(&ops[7], NULL, NULL);
-  for (size_t i = 0; i < COUNT_OF(ops); i++) {
-    paluring_io io = POISON;
-    GIVES(-EINVAL, paluring_io_start(ring, &ops[i], &io));
-    GIVES(0, io);
-  }
+  paluring_op op;
+  uint8_t sqe[64] = {0};
+  REFUSED(paluring_op_read(&op, 0, NULL, 0, 1, 0));
+  REFUSED(paluring_op_read(&op, 0, NULL, 0, 0, 0));
+  REFUSED(paluring_op_write(&op, 0, NULL, 0, 1, 0));
+  REFUSED(paluring_op_madvise(&op, NULL, 0, 4096, 0));
+  REFUSED(paluring_op_openat(&op, 0, NULL, 0, 0));
+  REFUSED(paluring_op_openat2(&op, 0, NULL, sqe, 24));
+  REFUSED(paluring_op_openat2(&op, 0, "x", NULL, 24));
+  REFUSED(paluring_op_statx(&op, 0, NULL, 0, 0, buf, 0));
+  REFUSED(paluring_op_statx(&op, 0, "x", 0, 0, NULL, 0));
+  REFUSED(paluring_op_renameat(&op, 0, NULL, 0, "y", 0));
+  REFUSED(paluring_op_renameat(&op, 0, "x", 0, NULL, 0));
+  REFUSED(paluring_op_unlinkat(&op, 0, NULL, 0));
+  REFUSED(paluring_op_mkdirat(&op, 0, NULL, 0));
+  REFUSED(paluring_op_symlinkat(&op, NULL, 0, "y"));
+  REFUSED(paluring_op_symlinkat(&op, "x", 0, NULL));
+  REFUSED(paluring_op_linkat(&op, 0, NULL, 0, "y", 0));
+  REFUSED(paluring_op_linkat(&op, 0, "x", 0, NULL, 0));
+  REFUSED(paluring_op_getxattr(&op, NULL, "user.x", buf, 0, 1));
+  REFUSED(paluring_op_getxattr(&op, "x", NULL, buf, 0, 1));
+  REFUSED(paluring_op_getxattr(&op, "x", "user.x", NULL, 0, 1));
+  REFUSED(paluring_op_setxattr(&op, NULL, "user.x", sqe, 1, 0));
+  REFUSED(paluring_op_setxattr(&op, "x", NULL, sqe, 1, 0));
+  REFUSED(paluring_op_setxattr(&op, "x", "user.x", NULL, 1, 0));
+  REFUSED(paluring_op_fgetxattr(&op, 0, NULL, buf, 0, 1));
+  REFUSED(paluring_op_fsetxattr(&op, 0, NULL, sqe, 1, 0));
+  GIVES(1, paluring_buf_refs(buf));
+}
+
+TEST(ops_with_sockets_described_with_null_are_refused_at_start) {
+  paluring_op op;
+  uint8_t sqe[64] = {0};
+  REFUSED(paluring_op_bind(&op, 0, NULL, 16));
+  REFUSED(paluring_op_connect(&op, 0, NULL, 16));
+  REFUSED(paluring_op_send(&op, 0, NULL, 0, 1, 0));
+  REFUSED(paluring_op_recv(&op, 0, NULL, 0, 1, 0));
+  REFUSED(paluring_op_sendto(&op, 0, NULL, 0, 1, sqe, 16, 0));
+  REFUSED(paluring_op_sendto(&op, 0, buf, 0, 1, NULL, 16, 0));
+  REFUSED(paluring_op_sendmsg(&op, 0, buf, 0, 1, NULL, 0, NULL, 16, 0));
+  REFUSED(paluring_op_recvmsg(&op, 0, NULL, 0, 1, 16, 16, 0));
+  REFUSED(paluring_op_setsockopt(&op, 0, 1, 1, NULL, 4));
+  REFUSED(paluring_op_getsockopt(&op, 0, 1, 1, NULL, 0, 4));
+  REFUSED(paluring_op_epoll_wait(&op, 0, NULL, 0, 1));
+  REFUSED(paluring_op_futex_wait(&op, NULL, 0, 1, 2));
+  REFUSED(paluring_op_futex_wake(&op, NULL, 0, 1, 2));
+  REFUSED(paluring_op_futex_waitv(&op, NULL, 1));
+  REFUSED(paluring_op_raw(&op, NULL, buf));
+  REFUSED(paluring_op_raw(&op, NULL, NULL));
   GIVES(1, paluring_buf_refs(buf));
 }
 
@@ -244,7 +349,7 @@ TEST(outputs_that_may_be_null_may_be_null) {
 
 TEST(each_exported_function_is_called_above) {
   Dl_info info;
-  char command[PATH_SIZE + 64], line[300], missing[400] = "";
+  char command[PATH_SIZE + 64], line[300], missing[4000] = "";
   const char *(*function)(void) = paluring_version;
   void *address = NULL;
   int exported = 0;
@@ -270,11 +375,15 @@ int main(void) {
   paluring_buf_alloc(4096, 0, &buf);
   if (!ring || !buf) return printf("not ok - open: %s\n", harness.reason), 1;
   RUN(rings_refuse_null);
+  RUN(files_refuse_null);
   RUN(dump_and_log_take_null);
   RUN(open_takes_null_for_its_options);
   RUN(buffers_refuse_null);
   RUN(constructors_of_a_null_op_do_nothing);
+  RUN(constructors_of_a_null_op_with_sockets_do_nothing);
+  RUN(constructors_of_a_null_op_that_waits_do_nothing);
   RUN(ops_described_with_null_are_refused_at_start);
+  RUN(ops_with_sockets_described_with_null_are_refused_at_start);
   RUN(starts_refuse_null);
   RUN(calls_on_an_io_refuse_a_null_ring_and_zero_their_outputs);
   RUN(outputs_that_may_be_null_may_be_null);

@@ -3,12 +3,10 @@
  * A TCP echo server on the loopback address: echo [PORT], where 0 is any free port.
  *
  * One thread and no blocking calls: each callback starts what comes next. The listener goes from
- * poll to accept and back, a connection from receive to send and back. What has no constructor of
- * its own yet goes through paluring_op_raw, with an entry filled in as for io_uring_enter(2).
+ * poll to accept and back, a connection from receive to send and back.
  */
 #define _GNU_SOURCE 1
 #include <errno.h>
-#include <linux/io_uring.h>
 #include <netinet/in.h>
 #include <paluring.h>
 #include <poll.h>
@@ -24,8 +22,7 @@
 struct connection {
     int fd;
     paluring_buf *buf;
-    uint32_t len;  /* bytes received */
-    uint32_t sent; /* of them */
+    int32_t len; /* bytes received */
 };
 
 static paluring_ring *volatile ring;
@@ -57,13 +54,8 @@ static void close_connection(struct connection *connection) {
     free(connection);
 }
 
-/* The entry points into the buffer; given to the operation, the buffer lives until the I/O is done. */
-static void transfer(struct connection *connection, struct io_uring_sqe *sqe, paluring_complete_fn callback) {
-    paluring_op op;
-    sqe->fd = connection->fd;
-    sqe->msg_flags = MSG_NOSIGNAL;
-    paluring_op_raw(&op, sqe, connection->buf);
-    int32_t status = start(&op, callback, connection);
+static void transfer(struct connection *connection, paluring_op *op, paluring_complete_fn callback) {
+    int32_t status = start(op, callback, connection);
     if (status >= 0) return;
     complain("connection", status);
     close_connection(connection);
@@ -71,32 +63,26 @@ static void transfer(struct connection *connection, struct io_uring_sqe *sqe, pa
 
 static void sent(uintptr_t user_data, paluring_completion *completion);
 
-static void send_rest(struct connection *connection) {
-    struct io_uring_sqe sqe = {.opcode = IORING_OP_SEND, .len = connection->len - connection->sent};
-    sqe.addr = (uintptr_t)(paluring_buf_data(connection->buf) + connection->sent);
-    transfer(connection, &sqe, sent);
-}
-
 static void received(uintptr_t user_data, paluring_completion *completion) {
     struct connection *connection = (struct connection *)user_data;
     if (completion->result > 0) {
-        connection->len = (uint32_t)completion->result;
-        connection->sent = 0;
-        send_rest(connection);
+        paluring_op op;
+        connection->len = completion->result;
+        paluring_op_send(&op, connection->fd, connection->buf, 0, (size_t)connection->len, 0);
+        op.flags = PALURING_OP_FULL; /* all of it, or an error */
+        transfer(connection, &op, sent);
     } else close_connection(connection); /* the peer is done, or something failed, or the ring closes */
 }
 
 static void receive(struct connection *connection) {
-    struct io_uring_sqe sqe = {.opcode = IORING_OP_RECV, .len = BUF_LEN};
-    sqe.addr = (uintptr_t)paluring_buf_data(connection->buf);
-    transfer(connection, &sqe, received);
+    paluring_op op;
+    paluring_op_recv(&op, connection->fd, connection->buf, 0, BUF_LEN, 0);
+    transfer(connection, &op, received);
 }
 
 static void sent(uintptr_t user_data, paluring_completion *completion) {
     struct connection *connection = (struct connection *)user_data;
-    if (completion->result > 0) connection->sent += (uint32_t)completion->result;
-    if (completion->result < 0) close_connection(connection);
-    else if (connection->sent < connection->len) send_rest(connection);
+    if (completion->result < connection->len) close_connection(connection);
     else receive(connection);
 }
 
@@ -150,9 +136,8 @@ static void accepted(uintptr_t user_data, paluring_completion *completion) {
 static void called(uintptr_t user_data, paluring_completion *completion) {
     (void)user_data;
     if (completion->result < 0) return; /* the ring closes */
-    struct io_uring_sqe sqe = {.opcode = IORING_OP_ACCEPT, .fd = listener, .accept_flags = SOCK_CLOEXEC};
     paluring_op op;
-    paluring_op_raw(&op, &sqe, NULL);
+    paluring_op_accept(&op, listener, NULL, SOCK_CLOEXEC);
     start_listener(&op, accepted);
 }
 

@@ -302,8 +302,9 @@ paluring_buf *paluring_completion_take(paluring_completion *completion);
  *
  * A paluring_op owns nothing: make it anywhere, start it as often as you like. A
  * constructor sets all fields, so set the public ones (callback, user_data, flags, ...)
- * afterwards. It can't fail: a bad argument makes the start return -EINVAL. Paths are
- * borrowed until the start returns.
+ * afterwards. It can't fail: a bad argument makes the start return -EINVAL. What pointers point
+ * to is borrowed until the start returns; what the kernel writes goes into a paluring_buf, or comes
+ * in the completion's extra. An operation that the kernel lacks is -EOPNOTSUPP at the start.
  */
 
 /**
@@ -325,6 +326,22 @@ paluring_buf *paluring_completion_take(paluring_completion *completion);
  * A successful start takes the caller's reference to the buffer, and the completion gives it back.
  */
 #define PALURING_OP_MOVE 16
+/**
+ * On read, write, send and recv: short transfers are continued inside until all is done, or the
+ * file ends, an error comes, the I/O is cancelled or its ring closes. The result is the bytes done;
+ * an error after some bytes shows at the next call. Not in a chain.
+ */
+#define PALURING_OP_FULL 32
+/**
+ * On send, sendto and sendmsg: without a copy where the kernel and the socket can, the buffer being
+ * held until the peer has it; else as a plain send, as in chains. extra is 1 if the kernel copied.
+ */
+#define PALURING_OP_ZEROCOPY 64
+/**
+ * On openat, openat2, socket, accept and pipe: install what is made into the ring's registered
+ * files; its number (2^30 and more) is the result. Before Linux 6.0 the start returns -EOPNOTSUPP.
+ */
+#define PALURING_OP_FIXED 256
 
 /**
  * Gets a completion. It may start, cancel, poll, drop and close; driver's calls in it are -EBUSY.
@@ -369,9 +386,16 @@ struct paluring_op {
  */
 void paluring_op_nop(paluring_op *op);
 
+/* -------------------------------------------------------------------------------------------------
+ * Operations on open files and memory.
+ *
+ * A fixed fd (paluring_file_register, PALURING_OP_FIXED) is taken for fd by all of these.
+ */
+
 /**
  * Describe a read into a buffer, or into the members of a list in order.
- * The result is the number of bytes, which may be less than len; 0 at the end of the file.
+ * The result is the number of bytes, which may be less than len (but see PALURING_OP_FULL); 0 at
+ * the end of the file.
  * @param op           out
  * @param fd           file, pipe or socket
  * @param buf          borrowed: each start adds its own reference (with PALURING_OP_MOVE a
@@ -387,7 +411,7 @@ void paluring_op_read(paluring_op *op, int fd, paluring_buf *buf, size_t buf_off
 
 /**
  * Describe a write from a buffer, or from the members of a list in order.
- * The result is the number of bytes, which may be less than len.
+ * The result is the number of bytes, which may be less than len (but see PALURING_OP_FULL).
  * @param op           out
  * @param fd           file, pipe or socket
  * @param buf          borrowed: each start adds its own reference (with PALURING_OP_MOVE a
@@ -421,42 +445,17 @@ void paluring_op_fsync(paluring_op *op, int fd);
 void paluring_op_fdatasync(paluring_op *op, int fd);
 
 /**
- * Describe opening a file. The result is the descriptor, the host's to close.
- * @param op     out
- * @param dirfd  directory for a relative path, or AT_FDCWD
- * @param path   borrowed until the start returns
- * @param flags  O_*
- * @param mode   permissions of a file that O_CREAT or O_TMPFILE makes
- * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
- * See: openat(2)
+ * Describe writing a range of a file's pages out. It flushes no metadata and no device's cache.
+ * @param op           out
+ * @param fd           file
+ * @param file_offset  bytes from the start of the file
+ * @param len          bytes; 0 = to the end
+ * @param flags        SYNC_FILE_RANGE_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.2
+ * See: sync_file_range(2)
  */
-void paluring_op_openat(paluring_op *op, int dirfd, const char *path, int flags, uint32_t mode);
-
-/**
- * Describe closing a descriptor. This ring's other I/Os on it are cancelled first, so that a peer
- * sees the end.
- * @param op  out
- * @param fd  descriptor
- * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
- * See: close(2)
- */
-void paluring_op_close(paluring_op *op, int fd);
-
-/**
- * Describe reading a file's metadata into a buffer, as a struct statx.
- * @param op          out
- * @param dirfd       directory for a relative path, a file with AT_EMPTY_PATH, or AT_FDCWD
- * @param path        borrowed until the start returns
- * @param flags       AT_*
- * @param mask        STATX_*
- * @param buf         borrowed: each start adds its own reference (with PALURING_OP_MOVE a
- *                    successful start takes yours); not a list
- * @param buf_offset  bytes from the start of buf, a multiple of 8; 256 bytes from there within buf
- * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
- * See: statx(2)
- */
-void paluring_op_statx(paluring_op *op, int dirfd, const char *path, int flags, uint32_t mask,
-                       paluring_buf *buf, size_t buf_offset);
+void paluring_op_sync_file_range(paluring_op *op, int fd, uint64_t file_offset, uint32_t len,
+                                 uint32_t flags);
 
 /**
  * Describe allocating, punching or zeroing a range of a file.
@@ -481,6 +480,523 @@ void paluring_op_fallocate(paluring_op *op, int fd, int mode, uint64_t file_offs
 void paluring_op_ftruncate(paluring_op *op, int fd, uint64_t length);
 
 /**
+ * Describe telling how a range of a file will be used.
+ * Kernels that take only 32 bits for the length answer a larger one with -EINVAL.
+ * @param op           out
+ * @param fd           file
+ * @param file_offset  bytes from the start of the file
+ * @param len          bytes; 0 = to the end
+ * @param advice       POSIX_FADV_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: posix_fadvise(2)
+ */
+void paluring_op_fadvise(paluring_op *op, int fd, uint64_t file_offset, uint64_t len, int advice);
+
+/**
+ * Describe telling how memory will be used, or having it read or dropped.
+ * It acts on whole pages, and only on the buffer's: what lasts longer than the buffer, such as
+ * MADV_DONTFORK, is for memory of yours (paluring_buf_adopt).
+ * @param op          out
+ * @param buf         borrowed, not a list: each start adds its own reference (with PALURING_OP_MOVE
+ *                    a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf; the place is where a page begins
+ * @param len         bytes of whole pages, at most 2^31 - 4096; buf_offset + len within buf
+ * @param advice      MADV_*
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: madvise(2)
+ */
+void paluring_op_madvise(paluring_op *op, paluring_buf *buf, size_t buf_offset, size_t len,
+                         int advice);
+
+/* -------------------------------------------------------------------------------------------------
+ * Operations on names: opening, closing, looking at and changing what a path names.
+ *
+ * Texts and values are borrowed until the start returns. A fixed fd is no directory: it is -EINVAL
+ * at the start, but for close, fgetxattr and fsetxattr.
+ */
+
+/**
+ * Describe opening a file. The result is the descriptor, the host's to close; with
+ * PALURING_OP_FIXED a fixed fd.
+ * @param op     out
+ * @param dirfd  directory for a relative path, or AT_FDCWD
+ * @param path   borrowed until the start returns
+ * @param flags  O_*
+ * @param mode   permissions of a file that O_CREAT or O_TMPFILE makes
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: openat(2)
+ */
+void paluring_op_openat(paluring_op *op, int dirfd, const char *path, int flags, uint32_t mode);
+
+/**
+ * Describe opening a file with more to say about how the path is resolved. The result is as
+ * openat's.
+ * With PALURING_OP_FIXED the flags must be without O_CLOEXEC.
+ * @param op        out
+ * @param dirfd     directory for a relative path, or AT_FDCWD
+ * @param path      borrowed until the start returns
+ * @param how       struct open_how, borrowed until the start returns
+ * @param how_size  its bytes
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: openat2(2)
+ */
+void paluring_op_openat2(paluring_op *op, int dirfd, const char *path, const void *how,
+                         uint32_t how_size);
+
+/**
+ * Describe closing a descriptor, or a fixed fd. This ring's other I/Os on it are cancelled first,
+ * so that a peer sees the end.
+ * @param op  out
+ * @param fd  descriptor or fixed fd
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: close(2)
+ */
+void paluring_op_close(paluring_op *op, int fd);
+
+/**
+ * Describe reading a file's metadata into a buffer, as a struct statx.
+ * It always goes to a worker thread of the kernel.
+ * @param op          out
+ * @param dirfd       directory for a relative path, a file with AT_EMPTY_PATH, or AT_FDCWD
+ * @param path        borrowed until the start returns
+ * @param flags       AT_*
+ * @param mask        STATX_*
+ * @param buf         borrowed, not a list: each start adds its own reference (with PALURING_OP_MOVE
+ *                    a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf, to a place that is a multiple of 8; 256 bytes
+ *                    from there within buf
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: statx(2)
+ */
+void paluring_op_statx(paluring_op *op, int dirfd, const char *path, int flags, uint32_t mask,
+                       paluring_buf *buf, size_t buf_offset);
+
+/**
+ * Describe renaming a file.
+ * @param op        out
+ * @param olddirfd  directory for a relative oldpath, or AT_FDCWD
+ * @param oldpath   borrowed until the start returns
+ * @param newdirfd  directory for a relative newpath, or AT_FDCWD
+ * @param newpath   borrowed until the start returns
+ * @param flags     RENAME_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.11
+ * See: renameat2(2)
+ */
+void paluring_op_renameat(paluring_op *op, int olddirfd, const char *oldpath, int newdirfd,
+                          const char *newpath, uint32_t flags);
+
+/**
+ * Describe removing a name, or with AT_REMOVEDIR an empty directory.
+ * @param op     out
+ * @param dirfd  directory for a relative path, or AT_FDCWD
+ * @param path   borrowed until the start returns
+ * @param flags  0 or AT_REMOVEDIR
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.11
+ * See: unlinkat(2)
+ */
+void paluring_op_unlinkat(paluring_op *op, int dirfd, const char *path, int flags);
+
+/**
+ * Describe making a directory.
+ * @param op     out
+ * @param dirfd  directory for a relative path, or AT_FDCWD
+ * @param path   borrowed until the start returns
+ * @param mode   permissions
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.15
+ * See: mkdirat(2)
+ */
+void paluring_op_mkdirat(paluring_op *op, int dirfd, const char *path, uint32_t mode);
+
+/**
+ * Describe making a symbolic link.
+ * @param op        out
+ * @param target    what it points to, borrowed until the start returns
+ * @param newdirfd  directory for a relative linkpath, or AT_FDCWD
+ * @param linkpath  borrowed until the start returns
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.15
+ * See: symlinkat(2)
+ */
+void paluring_op_symlinkat(paluring_op *op, const char *target, int newdirfd, const char *linkpath);
+
+/**
+ * Describe making another name for a file.
+ * @param op        out
+ * @param olddirfd  directory for a relative oldpath, or AT_FDCWD
+ * @param oldpath   borrowed until the start returns
+ * @param newdirfd  directory for a relative newpath, or AT_FDCWD
+ * @param newpath   borrowed until the start returns
+ * @param flags     AT_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.15
+ * See: linkat(2)
+ */
+void paluring_op_linkat(paluring_op *op, int olddirfd, const char *oldpath, int newdirfd,
+                        const char *newpath, int flags);
+
+/**
+ * Describe reading an extended attribute into a buffer. The result is its length.
+ * @param op          out
+ * @param path        borrowed until the start returns
+ * @param name        with its namespace, such as user.mime_type; borrowed until the start returns
+ * @param buf         borrowed, not a list: each start adds its own reference (with PALURING_OP_MOVE
+ *                    a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf
+ * @param len         bytes; buf_offset + len within buf; 0 asks for the length
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.19
+ * See: getxattr(2)
+ */
+void paluring_op_getxattr(paluring_op *op, const char *path, const char *name, paluring_buf *buf,
+                          size_t buf_offset, uint32_t len);
+
+/**
+ * Describe setting an extended attribute.
+ * @param op     out
+ * @param path   borrowed until the start returns
+ * @param name   with its namespace, such as user.mime_type; borrowed until the start returns
+ * @param value  borrowed until the start returns
+ * @param len    bytes of value
+ * @param flags  0, XATTR_CREATE or XATTR_REPLACE
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.19
+ * See: setxattr(2)
+ */
+void paluring_op_setxattr(paluring_op *op, const char *path, const char *name, const void *value,
+                          uint32_t len, int flags);
+
+/**
+ * Describe reading an extended attribute of an open file into a buffer. The result is its length.
+ * @param op          out
+ * @param fd          file or fixed fd
+ * @param name        with its namespace, such as user.mime_type; borrowed until the start returns
+ * @param buf         borrowed, not a list: each start adds its own reference (with PALURING_OP_MOVE
+ *                    a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf
+ * @param len         bytes; buf_offset + len within buf; 0 asks for the length
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.19
+ * See: fgetxattr(2)
+ */
+void paluring_op_fgetxattr(paluring_op *op, int fd, const char *name, paluring_buf *buf,
+                           size_t buf_offset, uint32_t len);
+
+/**
+ * Describe setting an extended attribute of an open file.
+ * @param op     out
+ * @param fd     file or fixed fd
+ * @param name   with its namespace, such as user.mime_type; borrowed until the start returns
+ * @param value  borrowed until the start returns
+ * @param len    bytes of value
+ * @param flags  0, XATTR_CREATE or XATTR_REPLACE
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.19
+ * See: fsetxattr(2)
+ */
+void paluring_op_fsetxattr(paluring_op *op, int fd, const char *name, const void *value,
+                           uint32_t len, int flags);
+
+/* -------------------------------------------------------------------------------------------------
+ * Operations on pipes and sockets.
+ *
+ * Addresses, control data and option values are borrowed until the start returns. A fixed fd is
+ * taken wherever a descriptor is. No send raises SIGPIPE: the result is -EPIPE.
+ */
+
+/**
+ * Describe moving bytes between two files, one of which is a pipe, without copying them. The result
+ * is the number of bytes.
+ * @param op       out
+ * @param fd_in    to take from
+ * @param off_in   bytes from the start of fd_in; UINT64_MAX = a pipe, or the position
+ * @param fd_out   to put into
+ * @param off_out  bytes from the start of fd_out; UINT64_MAX = a pipe, or the position
+ * @param len      bytes at most
+ * @param flags    SPLICE_F_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.7
+ * See: splice(2)
+ */
+void paluring_op_splice(paluring_op *op, int fd_in, uint64_t off_in, int fd_out, uint64_t off_out,
+                        uint32_t len, uint32_t flags);
+
+/**
+ * Describe copying bytes from one pipe to another, which stay in the first. The result is the
+ * number of bytes.
+ * @param op      out
+ * @param fd_in   pipe to copy from
+ * @param fd_out  pipe to put into
+ * @param len     bytes at most
+ * @param flags   SPLICE_F_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.8
+ * See: tee(2)
+ */
+void paluring_op_tee(paluring_op *op, int fd_in, int fd_out, uint32_t len, uint32_t flags);
+
+/**
+ * Describe making a pipe. The result is 0, and extra holds the end to read from in its low half,
+ * the one to write to in its high half.
+ * With PALURING_OP_FIXED both are fixed fds. Before Linux 6.16 the start returns -EOPNOTSUPP.
+ * @param op     out
+ * @param flags  O_CLOEXEC, O_NONBLOCK, O_DIRECT
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.16
+ * See: pipe2(2)
+ */
+void paluring_op_pipe(paluring_op *op, uint32_t flags);
+
+/**
+ * Describe making a socket. The result is the descriptor, the host's to close; with
+ * PALURING_OP_FIXED a fixed fd.
+ * @param op        out
+ * @param domain    AF_*
+ * @param type_     SOCK_*
+ * @param protocol  0, or IPPROTO_*
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.19
+ * See: socket(2)
+ */
+void paluring_op_socket(paluring_op *op, int domain, int type_, int protocol);
+
+/**
+ * Describe giving a socket its address. Before Linux 6.11 the start returns -EOPNOTSUPP.
+ * @param op        out
+ * @param fd        socket
+ * @param addr      struct sockaddr_*, borrowed until the start returns
+ * @param addr_len  its bytes
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.11
+ * See: bind(2)
+ */
+void paluring_op_bind(paluring_op *op, int fd, const void *addr, uint32_t addr_len);
+
+/**
+ * Describe having a socket accept connections. Before Linux 6.11 the start returns -EOPNOTSUPP.
+ * @param op       out
+ * @param fd       socket
+ * @param backlog  connections that may wait
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.11
+ * See: listen(2)
+ */
+void paluring_op_listen(paluring_op *op, int fd, int backlog);
+
+/**
+ * Describe accepting a connection. The result is the descriptor, the host's to close; with
+ * PALURING_OP_FIXED a fixed fd.
+ * With addr, extra is the length of the peer's address, which is cut off if the buffer is shorter.
+ * @param op     out
+ * @param fd     listening socket
+ * @param addr   gets the address, at its start; NULL = not wanted; borrowed, not a list: each start
+ *               adds its own reference (with PALURING_OP_MOVE a successful start takes yours)
+ * @param flags  SOCK_CLOEXEC, SOCK_NONBLOCK
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.5
+ * See: accept4(2)
+ */
+void paluring_op_accept(paluring_op *op, int fd, paluring_buf *addr, uint32_t flags);
+
+/**
+ * Describe accepting connections one after the other, until it is cancelled or an error ends it.
+ * Each completion but the last has PALURING_COMPLETION_MORE; results as accept's. Not in a chain.
+ * @param op     out
+ * @param fd     listening socket
+ * @param flags  SOCK_CLOEXEC, SOCK_NONBLOCK
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.19
+ * See: accept4(2), io_uring_prep_multishot_accept(3)
+ */
+void paluring_op_accept_multishot(paluring_op *op, int fd, uint32_t flags);
+
+/**
+ * Describe connecting a socket.
+ * @param op        out
+ * @param fd        socket
+ * @param addr      struct sockaddr_*, borrowed until the start returns
+ * @param addr_len  its bytes
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.5
+ * See: connect(2)
+ */
+void paluring_op_connect(paluring_op *op, int fd, const void *addr, uint32_t addr_len);
+
+/**
+ * Describe ending one direction of a connection, or both.
+ * @param op   out
+ * @param fd   socket
+ * @param how  SHUT_RD, SHUT_WR or SHUT_RDWR
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.11
+ * See: shutdown(2)
+ */
+void paluring_op_shutdown(paluring_op *op, int fd, int how);
+
+/**
+ * Describe sending from a buffer, or from the members of a list in order.
+ * The result is the number of bytes, which on a stream may be less than len (but see
+ * PALURING_OP_FULL, and MSG_WAITALL, which chains set).
+ * @param op          out
+ * @param fd          connected socket
+ * @param buf         borrowed: each start adds its own reference (with PALURING_OP_MOVE a
+ *                    successful start takes yours)
+ * @param buf_offset  bytes from the start of buf
+ * @param len         bytes, at most 2^31 - 4096; buf_offset + len within buf
+ * @param flags       MSG_*, but MSG_ZEROCOPY (see PALURING_OP_ZEROCOPY)
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: send(2)
+ */
+void paluring_op_send(paluring_op *op, int fd, paluring_buf *buf, size_t buf_offset, size_t len,
+                      uint32_t flags);
+
+/**
+ * Describe receiving into a buffer, or into the members of a list in order.
+ * The result is the number of bytes; 0 at the end of a stream. A short one breaks a chain only with
+ * MSG_WAITALL.
+ * @param op          out
+ * @param fd          socket
+ * @param buf         borrowed: each start adds its own reference (with PALURING_OP_MOVE a
+ *                    successful start takes yours)
+ * @param buf_offset  bytes from the start of buf
+ * @param len         bytes, at most 2^31 - 4096; buf_offset + len within buf
+ * @param flags       MSG_*
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: recv(2)
+ */
+void paluring_op_recv(paluring_op *op, int fd, paluring_buf *buf, size_t buf_offset, size_t len,
+                      uint32_t flags);
+
+/**
+ * Describe sending to an address, from a buffer or from the members of a list in order. The result
+ * is the number of bytes.
+ * @param op          out
+ * @param fd          socket
+ * @param buf         borrowed: each start adds its own reference (with PALURING_OP_MOVE a
+ *                    successful start takes yours)
+ * @param buf_offset  bytes from the start of buf
+ * @param len         bytes, at most 2^31 - 4096; buf_offset + len within buf
+ * @param addr        where to: struct sockaddr_*, or NULL on a connected socket; borrowed until the
+ *                    start returns
+ * @param addr_len    its bytes
+ * @param flags       MSG_*, but MSG_ZEROCOPY (see PALURING_OP_ZEROCOPY)
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.3
+ * See: sendto(2)
+ */
+void paluring_op_sendto(paluring_op *op, int fd, paluring_buf *buf, size_t buf_offset, size_t len,
+                        const void *addr, uint32_t addr_len, uint32_t flags);
+
+/**
+ * Describe sending with an address and control data, from a buffer or from the members of a list in
+ * order. The result is the number of bytes.
+ * @param op           out
+ * @param fd           socket
+ * @param buf          borrowed: each start adds its own reference (with PALURING_OP_MOVE a
+ *                     successful start takes yours)
+ * @param buf_offset   bytes from the start of buf
+ * @param len          bytes, at most 2^31 - 4096; buf_offset + len within buf
+ * @param addr         where to: struct sockaddr_*, or NULL on a connected socket; borrowed until
+ *                     the start returns
+ * @param addr_len     its bytes
+ * @param control      struct cmsghdr and what follows, or NULL; borrowed until the start returns;
+ *                     descriptors in it stay open until the completion
+ * @param control_len  its bytes
+ * @param flags        MSG_*, but MSG_ZEROCOPY (see PALURING_OP_ZEROCOPY)
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.3
+ * See: sendmsg(2), cmsg(3)
+ */
+void paluring_op_sendmsg(paluring_op *op, int fd, paluring_buf *buf, size_t buf_offset, size_t len,
+                         const void *addr, uint32_t addr_len, const void *control,
+                         uint32_t control_len, uint32_t flags);
+
+/**
+ * Describe receiving with the sender's address and control data. The result is the number of bytes
+ * of data; 0 at the end of a stream.
+ * At buf_offset the buffer gets a struct io_uring_recvmsg_out (the lengths of the address, of the
+ * control data and of the data, and MSG_* flags, 32 bits each); behind it name_len bytes for the
+ * address; behind those control_len bytes for the control data; and behind those the data. Of a
+ * list, one member must have all but the data.
+ * Descriptors in control data that nobody takes (a detached or dropped I/O's) stay open: cancel it
+ * and take its result instead.
+ * @param op           out
+ * @param fd           socket
+ * @param buf          borrowed: each start adds its own reference (with PALURING_OP_MOVE a
+ *                     successful start takes yours)
+ * @param buf_offset   bytes from the start of buf, to a place that is a multiple of 8
+ * @param len          bytes of data, at most 2^31 - 4096; buf_offset + 16 + name_len + control_len
+ *                     + len within buf
+ * @param name_len     bytes for the address, a multiple of 8; 0 = not wanted
+ * @param control_len  bytes for the control data, a multiple of 8; 0 = not wanted
+ * @param flags        MSG_*
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 5.3
+ * See: recvmsg(2), cmsg(3)
+ */
+void paluring_op_recvmsg(paluring_op *op, int fd, paluring_buf *buf, size_t buf_offset, size_t len,
+                         uint32_t name_len, uint32_t control_len, uint32_t flags);
+
+/**
+ * Describe setting an option of a socket. Before Linux 6.7 the result, or the start's, is
+ * -EOPNOTSUPP.
+ * @param op       out
+ * @param fd       socket
+ * @param level    SOL_SOCKET, IPPROTO_TCP, ...
+ * @param optname  SO_REUSEADDR, TCP_NODELAY, ...
+ * @param value    borrowed until the start returns
+ * @param len      bytes of value
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: setsockopt(2)
+ */
+void paluring_op_setsockopt(paluring_op *op, int fd, int level, int optname, const void *value,
+                            uint32_t len);
+
+/**
+ * Describe reading an option of a socket into a buffer. The result is its length.
+ * Before Linux 6.7 the result, or the start's, is -EOPNOTSUPP; so is it for levels of which the
+ * kernel has none here (6.18 has SOL_SOCKET).
+ * @param op          out
+ * @param fd          socket
+ * @param level       SOL_SOCKET, IPPROTO_TCP, ...
+ * @param optname     SO_REUSEADDR, TCP_NODELAY, ...
+ * @param buf         borrowed, not a list: each start adds its own reference (with PALURING_OP_MOVE
+ *                    a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf
+ * @param len         bytes; buf_offset + len within buf
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: getsockopt(2)
+ */
+void paluring_op_getsockopt(paluring_op *op, int fd, int level, int optname, paluring_buf *buf,
+                            size_t buf_offset, uint32_t len);
+
+/**
+ * Describe asking how many bytes a socket has to read. Before Linux 6.7 the result, or the start's,
+ * is -EOPNOTSUPP.
+ * @param op  out
+ * @param fd  socket
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: tcp(7), udp(7), unix(7)
+ */
+void paluring_op_siocinq(paluring_op *op, int fd);
+
+/**
+ * Describe asking how many bytes a socket has not sent yet. Before Linux 6.7 the result, or the
+ * start's, is -EOPNOTSUPP.
+ * @param op  out
+ * @param fd  socket
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: tcp(7), udp(7), unix(7)
+ */
+void paluring_op_siocoutq(paluring_op *op, int fd);
+
+/* -------------------------------------------------------------------------------------------------
+ * Operations that wait, and the rest.
+ */
+
+/**
+ * Describe waiting until a descriptor is ready. The result is the events that are, as in revents.
+ * @param op      out
+ * @param fd      pipe, socket, eventfd, ..., or fixed fd
+ * @param events  POLLIN, POLLOUT, ...
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.1
+ * See: poll(2)
+ */
+void paluring_op_poll(paluring_op *op, int fd, uint32_t events);
+
+/**
+ * Describe being told each time that a descriptor becomes ready, until it is cancelled or an error
+ * ends it.
+ * Each completion but the last has PALURING_COMPLETION_MORE; results as poll's. Not in a chain.
+ * @param op      out
+ * @param fd      pipe, socket, eventfd, ..., or fixed fd
+ * @param events  POLLIN, POLLOUT, ...
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.13
+ * See: poll(2), io_uring_prep_poll_multishot(3)
+ */
+void paluring_op_poll_multishot(paluring_op *op, int fd, uint32_t events);
+
+/**
  * Describe a timer. The result is -ETIME when it has run out, -ECANCELED when cancelled.
  * @param op       out
  * @param time_ns  nanoseconds from its submission, or with IORING_TIMEOUT_ABS a point of
@@ -492,14 +1008,117 @@ void paluring_op_ftruncate(paluring_op *op, int fd, uint64_t length);
 void paluring_op_timeout(paluring_op *op, int64_t time_ns, uint32_t flags);
 
 /**
- * Describe waiting until a descriptor is ready. The result is the events that are, as in revents.
- * @param op      out
- * @param fd      pipe, socket, eventfd, ...
- * @param events  POLLIN, POLLOUT, ...
- * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.1
- * See: poll(2)
+ * Describe a timer that runs out again and again. Each result is -ETIME, and each but the last has
+ * PALURING_COMPLETION_MORE.
+ * Before Linux 6.4 the result is -EINVAL. Not in a chain.
+ * @param op       out
+ * @param time_ns  nanoseconds from one time to the next, the first from its submission; not
+ *                 negative
+ * @param count    how often; 0 = until it is cancelled
+ * @param flags    0 or of IORING_TIMEOUT_BOOTTIME, _REALTIME
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.4
+ * See: io_uring_prep_timeout(3)
  */
-void paluring_op_poll(paluring_op *op, int fd, uint32_t events);
+void paluring_op_timeout_multishot(paluring_op *op, int64_t time_ns, uint32_t count,
+                                   uint32_t flags);
+
+/**
+ * Describe adding, changing or removing what an epoll descriptor watches. A fixed fd is refused for
+ * both.
+ * @param op      out
+ * @param epfd    epoll descriptor
+ * @param ctl     EPOLL_CTL_ADD, _MOD or _DEL
+ * @param fd      what to watch
+ * @param events  EPOLLIN, EPOLLOUT, ...
+ * @param data    given back with the events
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 5.6
+ * See: epoll_ctl(2)
+ */
+void paluring_op_epoll_ctl(paluring_op *op, int epfd, int ctl, int fd, uint32_t events,
+                           uint64_t data);
+
+/**
+ * Describe waiting for an epoll descriptor's events, into an array of struct epoll_event. The
+ * result is how many. Before Linux 6.15 the start returns -EOPNOTSUPP.
+ * @param op          out
+ * @param epfd        epoll descriptor or fixed fd
+ * @param buf         borrowed, not a list: each start adds its own reference (with PALURING_OP_MOVE
+ *                    a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf, to a place that is a multiple of 8
+ * @param max_events  events at most; so many struct epoll_event from buf_offset within buf
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 6.15
+ * See: epoll_wait(2)
+ */
+void paluring_op_epoll_wait(paluring_op *op, int epfd, paluring_buf *buf, size_t buf_offset,
+                            uint32_t max_events);
+
+/**
+ * Describe waiting on a futex if it holds a value. The result is 0 when woken, -EAGAIN if it holds
+ * another. Before Linux 6.7 the start returns -EOPNOTSUPP.
+ * @param op     out
+ * @param futex  the word; the kernel reads it in place, so it stays valid until the completion
+ * @param value  what it must hold
+ * @param mask   FUTEX_BITSET_MATCH_ANY, or which wakes to heed
+ * @param flags  FUTEX2_SIZE_U32, with or without FUTEX2_PRIVATE
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: futex(2), io_uring_prep_futex_wait(3)
+ */
+void paluring_op_futex_wait(paluring_op *op, const uint32_t *futex, uint64_t value, uint64_t mask,
+                            uint32_t flags);
+
+/**
+ * Describe waking who waits on a futex. The result is how many were. Before Linux 6.7 the start
+ * returns -EOPNOTSUPP.
+ * @param op     out
+ * @param futex  the word; the kernel reads it in place, so it stays valid until the completion
+ * @param count  waiters at most
+ * @param mask   FUTEX_BITSET_MATCH_ANY, or which waiters
+ * @param flags  FUTEX2_SIZE_U32, with or without FUTEX2_PRIVATE
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: futex(2), io_uring_prep_futex_wake(3)
+ */
+void paluring_op_futex_wake(paluring_op *op, const uint32_t *futex, uint64_t count, uint64_t mask,
+                            uint32_t flags);
+
+/**
+ * Describe waiting on several futexes. The result is the place in the array of one that was woken.
+ * Before Linux 6.7 the start returns -EOPNOTSUPP.
+ * @param op       out
+ * @param waiters  array of struct futex_waitv, borrowed until the start returns; its words stay
+ *                 valid until the completion
+ * @param count    elements of waiters, 1 to 128
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: futex_waitv(2)
+ */
+void paluring_op_futex_waitv(paluring_op *op, const void *waiters, uint32_t count);
+
+/**
+ * Describe waiting for a child to change its state, into a siginfo_t. The result is 0. Before Linux
+ * 6.7 the start returns -EOPNOTSUPP.
+ * @param op          out
+ * @param idtype      P_PID, P_PIDFD, P_PGID or P_ALL
+ * @param id          the process, or a descriptor of it
+ * @param buf         NULL = not wanted; borrowed, not a list: each start adds its own reference
+ *                    (with PALURING_OP_MOVE a successful start takes yours)
+ * @param buf_offset  bytes from the start of buf, to a place that is a multiple of 8; 128 bytes
+ *                    from there within buf
+ * @param options     WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT
+ * Ownership: nothing, until a start   Threads: any   Blocks: never   Since: 0.1, Linux 6.7
+ * See: waitid(2)
+ */
+void paluring_op_waitid(paluring_op *op, int idtype, uint32_t id, paluring_buf *buf,
+                        size_t buf_offset, int options);
+
+/**
+ * Describe making a descriptor of the process for a fixed fd, which stays registered. The result is
+ * the descriptor, the host's to close. Before Linux 6.8 the start returns -EOPNOTSUPP.
+ * @param op        out
+ * @param fixed_fd  fixed fd
+ * @param flags     0 = the descriptor is closed on exec; IORING_FIXED_FD_NO_CLOEXEC
+ * Ownership: nothing   Threads: any   Blocks: never   Since: 0.1, Linux 6.8
+ * See: io_uring_prep_fixed_fd_install(3)
+ */
+void paluring_op_fixed_fd_install(paluring_op *op, int fixed_fd, uint32_t flags);
 
 /**
  * Describe any operation, by a submission entry as the kernel defines it.
@@ -781,7 +1400,9 @@ struct paluring_ring_options {
   uint32_t cq_entries;
   /** I/Os in flight, at most 2^20; 0 = 4 × entries. A start beyond it is -EAGAIN. */
   uint32_t max_in_flight;
-  /** Registered files for the host; 0 = 256. */
+  /**
+   * Registered files of each kind: by paluring_file_register, and by PALURING_OP_FIXED; 0 = 256.
+   */
   uint32_t max_files;
   /** PALURING_RING_* */
   uint32_t flags;
@@ -871,6 +1492,46 @@ int32_t paluring_ring_close(paluring_ring *ring, int64_t timeout_ns);
  * See: io_uring_setup(2)
  */
 const char *paluring_ring_unavailable_reason(void);
+
+/* -------------------------------------------------------------------------------------------------
+ * Registered files: descriptors that the ring looks up once.
+ *
+ * A fixed fd is an int from 2^30 on. It is taken as fd by each operation that the kernel supports it
+ * on (docs/kernels.md lists them), is -EINVAL at the start elsewhere, and means nothing to system
+ * calls. paluring_op_close ends it, too. A ring has max_files of them for paluring_file_register, and
+ * as many again for PALURING_OP_FIXED.
+ */
+
+/**
+ * Register a file with a ring. The descriptor stays yours, to be used and closed as before.
+ * @param ring          borrowed
+ * @param fd            descriptor; its file is kept open until it is unregistered or the ring ends
+ * @param out_fixed_fd  set to -1 on failure
+ * @return 0, or -EBADF, -ENFILE (max_files are registered), -ENOMEM, PALURING_ERR_WRONG_THREAD,
+ *   _CLOSED
+ * Ownership: fd stays yours; the fixed fd is yours to unregister
+ * Threads: any before the ring is bound, then driver, also in callbacks; any on SHARED and
+ * BACKGROUND rings
+ * Blocks: may enter the kernel
+ * Since: 0.1, Linux 5.19
+ * See: io_uring_register(2)
+ */
+int32_t paluring_file_register(paluring_ring *ring, int fd, int *out_fixed_fd);
+
+/**
+ * End a registration, or close what PALURING_OP_FIXED has installed.
+ * I/Os that the kernel has keep the file until they are done; those that were not submitted, or
+ * wait in a chain for their turn, may find none: -EBADF.
+ * @param ring      borrowed
+ * @param fixed_fd  a fixed fd of this ring
+ * @return 0, or -EBADF (not registered), -EINVAL (no fixed fd), PALURING_ERR_WRONG_THREAD, _CLOSED
+ * Ownership: takes the fixed fd
+ * Threads: as paluring_file_register
+ * Blocks: may enter the kernel
+ * Since: 0.1, Linux 5.19
+ * See: io_uring_register(2)
+ */
+int32_t paluring_file_unregister(paluring_ring *ring, int fixed_fd);
 
 /* -------------------------------------------------------------------------------------------------
  * Driving: enter the kernel, wait, deliver.
@@ -1075,7 +1736,7 @@ struct paluring_capabilities {
   uint32_t cq_entries;
   /** I/Os in flight at most. */
   uint32_t max_in_flight;
-  /** Registered files for the host. */
+  /** Registered files of each kind: by paluring_file_register, and by PALURING_OP_FIXED. */
   uint32_t max_files;
   /** 0 */
   uint32_t reserved0;

@@ -89,6 +89,30 @@ fn each_hazard_is_guarded_by_a_test_that_is_run() {
 }
 
 #[test]
+fn the_page_on_kernels_lists_each_operation() {
+    let text = read(&root().join("docs/kernels.md"));
+    let list = read(&root().join("c-tests/test_op_list.c"));
+    let rows: Vec<&str> = list.lines().filter_map(|line| line.trim().strip_prefix('{')).collect();
+    let known: Vec<(&str, &str)> = rows
+        .into_iter()
+        .filter_map(|row| row.split_once(", \"")?.1.trim_end_matches("},").split_once("\", "))
+        .filter(|(_, what)| ["OFFERED", "PICKED", "INSIDE", "LEFT_OUT"].contains(what))
+        .collect();
+    assert!(known.len() > 60, "the list was not found");
+    each(known.into_iter().filter_map(|(name, what)| {
+        let Some(row) = text.lines().find(|line| line.starts_with(&format!("| {name} | "))) else {
+            return Some(format!("docs/kernels.md has no line for {name}"));
+        };
+        (row.contains("*left out*") != (what != "OFFERED")).then(|| format!("{name} is {what}, docs/kernels.md: {row}"))
+    }));
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    each(exports().iter().filter_map(|export| {
+        let verb = export.name.strip_prefix("paluring_op_").filter(|verb| *verb != "raw")?;
+        (!words.contains(&verb)).then(|| format!("docs/kernels.md doesn't name {}", export.name))
+    }));
+}
+
+#[test]
 fn each_mutation_is_told_of() {
     let (tool, text) = (read(&root().join("tools/mutate")), read(&root().join("docs/safety.md")));
     let lines: Vec<&str> = tool.lines().collect();

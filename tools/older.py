@@ -10,9 +10,9 @@ import hosts
 from kernels import vm
 
 # What a kernel may lack (the words are c-tests/faults/older.c's), and the tests that look at how the library does without.
-WITHOUT = ["send_msg_ring", "defer_taskrun", "defer_taskrun,single_issuer,no_sqarray,taskrun_flag,submit_all", "membarrier", "ring_fds"]
+WITHOUT = ["send_msg_ring", "defer_taskrun", "defer_taskrun,single_issuer,no_sqarray,taskrun_flag,submit_all", "membarrier", "ring_fds", "alloc_range"]
 WITHOUT.append(",".join(WITHOUT))
-FALLBACK_TESTS = "threads drive event shared close orphan deadline kept io cancel progress quirks".split()
+FALLBACK_TESTS = "threads drive event shared close orphan deadline kept io cancel progress quirks files".split()
 # A program may take long in a virtual machine.
 TIMEOUT = float(os.environ.get("TEST_TIMEOUT", "240"))
 # One build for each program: the one on which most of its cases say something.

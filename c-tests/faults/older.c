@@ -32,6 +32,7 @@ static const struct feature {
     {"taskrun_flag", SYS_io_uring_setup, 1u << 9, 0},
     {"submit_all", SYS_io_uring_setup, 1u << 7, 0},
     {"ring_fds", SYS_io_uring_register, 0, 20},
+    {"alloc_range", SYS_io_uring_register, 0, 25},
     {"send_msg_ring", SYS_io_uring_register, 0, 31},
     {"membarrier", SYS_membarrier, 0, 0},
 };

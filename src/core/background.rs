@@ -76,6 +76,13 @@ impl<B: Backend> Ring<B> {
             if state.phase != Phase::Open {
                 return None;
             }
+            if let Some(change) = state.files.asked.take() {
+                let done = state.change_files(change);
+                state.files.done = Some(done);
+                drop(state);
+                self.tell_waiters_slowly();
+                continue;
+            }
             if state.workers.are_set() {
                 let applied = state.apply_workers();
                 state.background.workers_done = Some(applied);

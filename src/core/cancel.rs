@@ -202,14 +202,17 @@ impl<B: Backend> State<B> {
                 let _ = self.ask_cancel(slot);
             }
         }
+        let extra = self.table.old_side(slot).map_or(0, |side| side.extra);
         let Some(io) = self.table.get(slot) else { return Ok((user_data, None)) };
         if !is_done || io.is(marks::LISTED) {
-            return Ok((user_data, Some(Discarded::take_from(io, events))));
+            let discarded = Discarded::take_from(io, extra, events);
+            return Ok((user_data, Some(self.discard(discarded))));
         }
         if let Some(side) = self.table.old_side(slot) {
             side.events = events;
         }
-        Ok((user_data, self.table.remove(slot).map(Discarded::new)))
+        let discarded = self.table.remove(slot).map(Discarded::new);
+        Ok((user_data, discarded.map(|discarded| self.discard(discarded))))
     }
 }
 

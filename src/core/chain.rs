@@ -7,9 +7,11 @@
 
 use super::alloc::try_vec;
 use super::complete::outcome;
-use super::op::{Form, is_multishot};
+use super::entries::{is_multishot, is_receive};
+use super::form::Form;
+use super::prepared::Prepared;
 use super::ring::Ring;
-use super::start::{Extras, Prepared, Start};
+use super::start::{Extras, Start};
 use super::state::{Phase, State};
 use super::table::{Kind, NO_SLOT, State as At, marks, slot_of};
 use super::{Result, Status};
@@ -42,7 +44,7 @@ impl<B: Backend> Ring<B> {
         &self,
         count: usize,
         hard: bool,
-        mut member: impl FnMut(usize) -> Result<(Start<'a>, Extras)>,
+        mut member: impl FnMut(usize) -> Result<(Start<'a>, Extras<'a>)>,
         told: impl FnMut(usize, u64),
     ) -> Result<i32> {
         if count > self.info().entries.min(self.options.max_in_flight) as usize {
@@ -54,8 +56,8 @@ impl<B: Backend> Ring<B> {
             let (start, extras) = member(index)?;
             submits |= extras.submits;
             // SAFETY: the caller's duty.
-            let prepared = unsafe { Prepared::new(&start, extras, self.info()) }?;
-            if prepared.form == Form::Raw && is_multishot(&prepared.sqe) {
+            let prepared = unsafe { Prepared::new(&start, extras, true, self.info()) }?;
+            if is_multishot(&prepared.sqe) {
                 return Err(Status::EINVAL);
             }
             members.push(prepared);
@@ -331,8 +333,9 @@ impl<B: Backend> State<B> {
 impl Prepared<'_> {
     /// The least result that doesn't break a chain. What a host's own entry asks for is not known here.
     fn full_len(&self) -> u32 {
+        let may_be_short = is_receive(&self.sqe) && self.sqe.op_flags & libc::MSG_WAITALL as u32 == 0;
         match self.form {
-            Form::Transfer => self.asked_len(),
+            Form::Transfer | Form::Send if !may_be_short => self.asked_len(),
             Form::Raw => u32::MAX,
             _ => 0,
         }

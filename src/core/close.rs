@@ -4,7 +4,6 @@
 //! The closer takes the driver's role. It can enter the kernel if it is the owner, or the ring is SHARED; it needn't if
 //! nothing has entered yet (an unbound ring); it can't if the owner is another thread or gone: then all is orphaned.
 
-use super::complete::close_unwanted_event;
 use super::quarantine::Orphans;
 use super::ring::Ring;
 use super::session::{Kind, Session};
@@ -263,8 +262,12 @@ impl<B: Backend> State<B> {
     fn collect_or_discard(&mut self) {
         while self.collect().is_err() {
             let Some(event) = self.stalled.take() else { return };
-            if let Ok((_, io)) = self.table.find(event.user_data) {
-                close_unwanted_event(io, event);
+            if let Ok((slot, _)) = self.table.find(event.user_data) {
+                if let Some(super::complete::Meaning::Event(event)) =
+                    self.refine(slot, super::complete::Meaning::Event(event))
+                {
+                    self.close_unwanted_event(slot, event);
+                }
             }
         }
     }

@@ -6,20 +6,18 @@
 
 use super::Result;
 use super::buf::BufRef;
+use super::completion::{Completion, HOLDS_DESCRIPTOR, completion_flags};
 use super::lent::Out;
 use super::session::Delivery;
 use super::state::{Phase, Ready, State};
-use super::table::{
-    Completion, Gone, HOLDS_DESCRIPTOR, HostFn, Io, Kind, Plain, State as At, To, completion_flags, generation_of,
-    marks, slot_of,
-};
+use super::table::{Gone, HostFn, Io, Kind, Plain, State as At, To, generation_of, marks, slot_of};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe, Enter};
 
 /// What a completion of an I/O means.
-enum Meaning {
+pub(super) enum Meaning {
     /// One of several.
-    Event,
+    Event(Cqe),
     /// The last.
     Last { result: i32, flags: u32, extra: u64 },
     /// A zero-copy send's result, to be told with its notification.
@@ -81,12 +79,14 @@ impl<B: Backend> State<B> {
                 self.settle(slot, result, flags, extra);
                 Ok(None)
             }
-            Meaning::Event if io.is_unwanted() => {
-                close_unwanted_event(io, cqe);
+            Meaning::Event(event) if io.is_unwanted() => {
+                self.close_unwanted_event(slot, event);
                 Ok(None)
             }
-            Meaning::Event if io.to == To::Callback && !io.is(marks::LISTED) => Ok(Some(event_delivery(io, cqe, out))),
-            Meaning::Event => self.keep_event(slot, cqe).map(|()| None),
+            Meaning::Event(event) if io.to == To::Callback && !io.is(marks::LISTED) => {
+                Ok(Some(event_delivery(io, event, out)))
+            }
+            Meaning::Event(event) => self.keep_event(slot, event).map(|()| None),
         }
     }
 
@@ -100,12 +100,11 @@ impl<B: Backend> State<B> {
                 self.settle(slot, result, flags, extra);
                 Ok(())
             }
-            // A descriptor that nobody takes is closed here; it is ours alone.
-            Meaning::Event if io.is_unwanted() => {
-                close_unwanted_event(io, cqe);
+            Meaning::Event(event) if io.is_unwanted() => {
+                self.close_unwanted_event(slot, event);
                 Ok(())
             }
-            Meaning::Event => self.keep_event(slot, cqe),
+            Meaning::Event(event) => self.keep_event(slot, event),
         }
     }
 
@@ -177,6 +176,7 @@ impl<B: Backend> State<B> {
             self.counts.foreign += 1;
             return None;
         }
+        let is_common = io.marks & (marks::SIDE | marks::INSTALLED) == 0;
         let meaning = if cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 {
             Meaning::Last { result: cqe.result, flags: cqe.flags, extra: 0 }
         } else {
@@ -188,7 +188,8 @@ impl<B: Backend> State<B> {
             {
                 None
             }
-            meaning => Some((slot, meaning)),
+            meaning if is_common => Some((slot, meaning)),
+            meaning => self.refine(slot, meaning).map(|meaning| (slot, meaning)),
         }
     }
 
@@ -200,9 +201,7 @@ impl<B: Backend> State<B> {
         if !unasked || self.phase != Phase::Open || self.reserve_entry().is_err() {
             return false;
         }
-        if self.enqueue(&sqe) {
-            self.count_queued(slot);
-        }
+        self.enter_again(slot, &sqe);
         self.counts.resubmits += 1;
         true
     }
@@ -215,9 +214,9 @@ impl<B: Backend> State<B> {
                     self.arm_wake();
                 }
             }
-            kind if kind == Kind::Timer as u64 => self.timer.at = 0,
+            kind if kind == Kind::Timer as u64 => self.in_loop.timer_at = 0,
             kind if kind == Kind::Cancel as u64 => self.missed |= cqe.result != 0,
-            kind if [Kind::TimerUpdate, Kind::Severed].into_iter().any(|own| own as u64 == kind) => {}
+            kind if [Kind::TimerUpdate, Kind::Severed, Kind::CloseFile].into_iter().any(|own| own as u64 == kind) => {}
             _ => self.counts.foreign += 1,
         }
     }
@@ -316,6 +315,14 @@ impl<B: Backend> State<B> {
         }
     }
 
+    /// A descriptor in an event that nobody takes; it is ours alone.
+    pub(super) fn close_unwanted_event(&mut self, slot: u32, event: Cqe) {
+        let Some(io) = self.table.get(slot) else { return };
+        let mut fds = io.descriptors(event.result, 0);
+        self.close_fixed_of(&mut fds);
+        fds.into_iter().filter(|fd| *fd >= 0).for_each(crate::sys::os::close_unwanted);
+    }
+
     fn keep_event(&mut self, slot: u32, cqe: Cqe) -> Result<()> {
         if let Some(side) = self.table.side(slot) {
             side.events.try_reserve(1)?;
@@ -357,13 +364,7 @@ fn special(io: &mut Io, cqe: Cqe) -> Meaning {
         io.flags = cqe.flags & !cqe_flags::MORE;
         return Meaning::Noted;
     }
-    Meaning::Event
-}
-
-pub(super) fn close_unwanted_event(io: &Io, cqe: Cqe) {
-    if let Some(fd) = io.descriptor(cqe.result) {
-        crate::sys::os::close_unwanted(fd);
-    }
+    Meaning::Event(cqe)
 }
 
 /// The result as the host sees it, and the flags that say why.

@@ -3,11 +3,12 @@
 
 use super::Result;
 use super::complete::{complete, completion, event_completion, event_delivery};
+use super::completion::{Completion, completion_flags};
 use super::discarded::Discarded;
 use super::lent::Out;
 use super::session::Delivery;
 use super::state::State;
-use super::table::{Completion, Gone, State as At, completion_flags, marks};
+use super::table::{Gone, State as At, marks};
 use crate::sys::{Backend, Cqe};
 
 impl<B: Backend> State<B> {
@@ -66,7 +67,8 @@ impl<B: Backend> State<B> {
             return None;
         }
         self.counts.done -= 1;
-        let extra = self.table.old_side(slot).map_or(0, |side| side.extra);
+        let has_side = self.table.get(slot)?.is(marks::SIDE);
+        let extra = if has_side { self.table.side(slot)?.extra } else { 0 };
         let io = self.table.get(slot)?;
         let moved = if io.is(marks::MOVED) { io.buf.take() } else { None };
         let taken = Completion { extra, ..completion(io, moved, io.result, io.flags) };
@@ -78,7 +80,7 @@ impl<B: Backend> State<B> {
             self.attention = true;
             self.table.push(&mut self.trash, slot);
         } else {
-            drop(self.table.remove(slot));
+            self.table.free_empty(slot);
         }
         Some(taken)
     }
@@ -95,7 +97,8 @@ impl<B: Backend> State<B> {
     /// The oldest whose result nobody takes.
     pub(super) fn next_trash(&mut self) -> Option<Discarded> {
         let slot = self.table.pop(&mut self.trash)?;
-        self.table.remove(slot).map(Discarded::new)
+        let gone = self.table.remove(slot)?;
+        Some(self.discard(Discarded::new(gone)))
     }
 
     /// A dropped I/O has left its list. Once it is done its slot is free, but what it still holds is let go of outside the lock.

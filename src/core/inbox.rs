@@ -18,12 +18,12 @@ use std::sync::atomic::Ordering;
 use super::alloc::try_vec;
 use super::buf::Buf;
 use super::deadlines;
+use super::prepared::place;
 use super::ring::Ring;
-use super::start::{Start, place};
+use super::start::{Start, told_fd};
 use super::state::{Phase, State};
 use super::table::{Io, NO_SLOT, State as At, To, slot_of};
 use super::{Result, Status};
-use crate::sys::entry::sqe_flags;
 use crate::sys::sync::{AtomicBool, Mutex, fence, locked, seeded};
 use crate::sys::{Backend, Sqe, os};
 
@@ -145,7 +145,7 @@ impl<B: Backend> Ring<B> {
             state: At::Kernel,
             marks: 0,
             opcode: sqe.opcode,
-            fd: if sqe.flags & sqe_flags::FIXED_FILE == 0 { sqe.fd } else { -1 },
+            fd: told_fd(&sqe),
             deadline: deadlines::NONE,
             started_ms: 0,
             result: 0,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Completions without callbacks: polled, waited for, reaped.
 
+use super::completion::Completion;
 use super::ring::Ring;
 use super::state::{Phase, State};
-use super::table::{Completion, HostFn, To};
+use super::table::{HostFn, To};
 use super::turn::TurnEnd;
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
@@ -23,7 +24,7 @@ impl<B: Backend> Ring<B> {
                 Some(taken) => Ok(Some(taken)),
                 None => state.await_ready(io, ready).map(|()| None),
             };
-            (taken, !state.ready.is_empty() || state.room_due(), state.has_trash())
+            (taken, state.takes_driver(), state.has_trash())
         };
         if told {
             self.kick_if_due();
@@ -168,7 +169,7 @@ impl<B: Backend> Ring<B> {
     /// is there is counted, not looked at. (Taking it would hide it from a driver that is about to wait for it.)
     pub(crate) fn ready(&self) -> Result<i32> {
         let me = os::thread_id();
-        let there = {
+        let (there, told) = {
             let mut state = self.lock(me);
             let mut there = 0;
             if state.driver != 0 && state.driver != me {
@@ -179,8 +180,11 @@ impl<B: Backend> Ring<B> {
             if state.nothing_left() {
                 return Err(Status::CLOSED);
             }
-            there + state.deliverable()
+            (there + state.deliverable(), std::mem::take(&mut state.redos.entered))
         };
+        if told {
+            self.kick_if_due();
+        }
         self.empty_trash(me);
         Ok(there as i32)
     }
@@ -213,6 +217,11 @@ impl<B: Backend> State<B> {
     #[inline(always)]
     fn nothing_came(&mut self) -> bool {
         self.stalled.is_none() && self.backend.as_mut().is_none_or(|backend| backend.available() == 0)
+    }
+
+    /// There is something that only the driver can do.
+    fn takes_driver(&mut self) -> bool {
+        std::mem::take(&mut self.redos.entered) || !self.ready.is_empty() || self.room_due()
     }
 
     pub(super) fn has_trash(&self) -> bool {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::buf::{Buf, BufRef};
-use super::table::Completion;
+use super::completion::Completion;
 
 /// The completion that is given out, in the place that the callback sees, and the buffer that it is lent.
 pub(crate) struct Out {

@@ -20,9 +20,13 @@ mod cancel;
 mod chain;
 mod close;
 mod complete;
+mod completion;
 mod deadlines;
 mod deliver;
 mod discarded;
+mod entries;
+mod files;
+mod form;
 mod graveyard;
 mod inbox;
 mod kept;
@@ -32,10 +36,13 @@ mod lock;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod model;
+mod message;
 mod open;
 mod post;
 mod prepare;
+mod prepared;
 mod quarantine;
+mod redo;
 mod ring;
 mod room;
 mod session;
@@ -56,14 +63,14 @@ mod wake;
 mod watch;
 
 pub(crate) use buf::{Buf, BufRef};
+pub(crate) use completion::Completion;
 pub(crate) use graveyard::bury_box;
 pub(crate) use lent::{Lent, Out};
 pub(crate) use open::{Mode, Options};
 pub(crate) use session::{Delivery, Step};
 pub(crate) use start::{Extras, Start};
 pub(crate) use status::Status;
-pub(crate) use storage::copied;
-pub(crate) use table::{Completion, To};
+pub(crate) use table::To;
 pub(crate) use wait::Limit;
 
 /// A ring on the kernel's io_uring.

@@ -6,39 +6,27 @@
 use std::ptr::NonNull;
 
 use super::Buf;
+use super::entries::trackable;
+pub(crate) use super::form::{Borrowed, Form};
 use crate::sys::{Sqe, entry};
 
 /// Operation codes and flags that constructors need, in the kernel's values.
 pub(crate) mod opcode {
     pub(crate) use crate::sys::entry::op::*;
-    pub(crate) use crate::sys::entry::{FSYNC_DATASYNC, poll32 as poll_events};
+    pub(crate) use crate::sys::entry::{
+        ACCEPT_MULTISHOT, FSYNC_DATASYNC, POLL_MULTI, poll32 as poll_events, socket_op,
+    };
 
     /// Of a struct statx.
     pub(crate) const STATX_SIZE: u32 = 256;
-}
-
-/// How a start completes an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Form {
-    /// A constructor was given what it can't take.
-    Refused = 1,
-    /// The entry is complete, and every kernel that is good enough for a ring has the operation.
-    Plain,
-    /// A read or write of a buffer or a list; `addr` and the vectored form are the start's.
-    Transfer,
-    /// As `Plain`, of an operation that the kernel may lack.
-    Newer,
-    /// `addr` is the host's path, to be copied.
-    Path,
-    /// As `Path`; and the kernel writes into the buffer, at `addr2`.
-    PathAndBuf,
-    /// Other I/Os on the descriptor are cancelled first.
-    Close,
-    /// `addr` is a time in nanoseconds, to become a pointer to a timespec.
-    Timeout,
-    /// The host's entry; the buffer is only held.
-    Raw,
+    /// Of a siginfo_t.
+    pub(crate) const SIGINFO_SIZE: u32 = 128;
+    /// Of a struct futex_waitv.
+    pub(crate) const FUTEX_WAITV_SIZE: u32 = 24;
+    /// Of a struct epoll_event.
+    pub(crate) const EPOLL_EVENT_SIZE: u32 = size_of::<libc::epoll_event>() as u32;
+    /// The most that FUTEX_WAITV takes.
+    pub(crate) const FUTEXES: u32 = 128;
 }
 
 /// What a paluring_op holds in private: 88 bytes. Any bytes at all may stand there, so only `form` makes sense of them.
@@ -56,6 +44,12 @@ pub(crate) struct Template {
 
 const _: () = assert!(size_of::<Template>() == 88);
 const MAGIC: u32 = 0x706c_7200;
+const PLAIN: u32 = MAGIC | Form::Plain as u32;
+const TRANSFER: u32 = MAGIC | Form::Transfer as u32;
+const _: () = assert!(TRANSFER == PLAIN + 1);
+
+/// From here on a descriptor is a registered file of the ring: its index, plus this.
+pub(crate) const FIXED_BASE: i32 = 1 << 30;
 
 /// The last operation of Linux 5.11. The features that a ring needs came with it.
 const LAST_SURE: u8 = 36;
@@ -64,11 +58,32 @@ const LAST_SURE: u8 = 36;
 pub(super) const MOST: usize = 0x7fff_f000;
 
 impl Template {
+    /// Of a descriptor of the process, or none.
     #[inline]
     pub(crate) fn new(opcode: u8, fd: i32, form: Form) -> Self {
-        let form = if form == Form::Plain && opcode > LAST_SURE { Form::Newer } else { form };
         let sqe = Sqe { opcode, fd, ..Sqe::default() };
+        let form = match form {
+            _ if fd >= FIXED_BASE => Form::Refused,
+            // The kernel is asked whether it has it.
+            Form::Plain if opcode > LAST_SURE => Form::Marked,
+            form => form,
+        };
         Self { sqe, buf: None, buf_offset: 0, out_len: 0, tag: MAGIC | form as u32 }
+    }
+
+    /// Of a descriptor of the process, or a registered file of the ring.
+    #[inline]
+    pub(crate) fn on(opcode: u8, fd: i32, form: Form) -> Self {
+        if fd < FIXED_BASE { Self::new(opcode, fd, form) } else { Self::on_fixed(opcode, fd - FIXED_BASE, form) }
+    }
+
+    #[cold]
+    fn on_fixed(opcode: u8, index: i32, form: Form) -> Self {
+        // Slot 0 is the sentinel's.
+        let form = if index == 0 { Form::Refused } else { form };
+        let mut template = Self::new(opcode, index, form);
+        template.sqe.flags = entry::sqe_flags::FIXED_FILE;
+        template
     }
 
     pub(crate) fn refused() -> Self {
@@ -85,7 +100,7 @@ impl Template {
         file_offset: u64,
     ) -> Self {
         let Ok(length) = u32::try_from(len) else { return Self::refused() };
-        let mut template = Self::new(opcode, fd, Form::Transfer).offset(file_offset).len(length);
+        let mut template = Self::on(opcode, fd, Form::Transfer).offset(file_offset).len(length);
         template.buf = buf;
         template.buf_offset = buf_offset;
         if len > MOST || buf.is_none() { Self::refused() } else { template }
@@ -100,6 +115,19 @@ impl Template {
             }
             _ => Self::refused(),
         }
+    }
+
+    pub(crate) fn timeout_multishot(time_ns: i64, count: u32, flags: u32) -> Self {
+        let mut template = Self::timeout(time_ns, flags).offset(count.into());
+        template.sqe.op_flags |= entry::TIMEOUT_MULTISHOT;
+        template
+    }
+
+    pub(crate) fn close(fd: i32) -> Self {
+        let mut template = Self::new(entry::op::CLOSE, -1, Form::Close);
+        // Of either kind; the start tells.
+        template.sqe.fd = fd;
+        template
     }
 
     pub(crate) fn raw(sqe: Option<[u8; 64]>, buf: Option<NonNull<Buf>>) -> Self {
@@ -136,9 +164,81 @@ impl Template {
         self
     }
 
+    #[inline]
+    pub(crate) fn addr3(mut self, addr3: u64) -> Self {
+        self.sqe.addr3 = addr3;
+        self
+    }
+
+    #[inline]
+    pub(crate) fn file_index(mut self, index: u32) -> Self {
+        self.sqe.file_index = index;
+        self
+    }
+
+    #[inline]
+    pub(crate) fn pad(mut self, pad: u64) -> Self {
+        self.sqe.pad = pad;
+        self
+    }
+
+    #[inline]
+    pub(crate) fn ioprio(mut self, flags: u16) -> Self {
+        self.sqe.ioprio = flags;
+        self
+    }
+
     /// The address of a path of the host's.
     pub(crate) fn path(self, path: usize) -> Self {
-        if path == 0 { Self::refused() } else { self.addr(path as u64) }
+        self.addr(path as u64).needs(path != 0)
+    }
+
+    /// As `path`, of the second one.
+    pub(crate) fn second_path(self, path: usize) -> Self {
+        self.offset(path as u64).needs(path != 0)
+    }
+
+    /// An array of the host's, of so many bytes.
+    pub(crate) fn array(mut self, address: usize, bytes: u32) -> Self {
+        self.out_len = bytes;
+        self.addr(address as u64).needs(address != 0)
+    }
+
+    /// Refused, unless the condition holds.
+    #[inline]
+    pub(crate) fn needs(self, condition: bool) -> Self {
+        if condition { self } else { Self::refused() }
+    }
+
+    /// A buffer for the start to look into.
+    pub(crate) fn data(mut self, buf: Option<NonNull<Buf>>, offset: usize, len: usize) -> Self {
+        self.buf = buf;
+        self.buf_offset = offset;
+        self.sqe.len = len as u32;
+        self.needs(buf.is_some() && len <= MOST)
+    }
+
+    /// Where a message goes to.
+    pub(crate) fn to(self, address: usize, len: u32) -> Self {
+        self.offset(address as u64).file_index(len).needs(len == 0 || address != 0)
+    }
+
+    pub(crate) fn control(self, address: usize, len: u32) -> Self {
+        self.addr3(address as u64).pad(len.into()).needs(len == 0 || address != 0)
+    }
+
+    /// A send's flags. No signal for a peer that is gone; and a copy that the kernel puts off beyond the completion is no flag.
+    pub(crate) fn sends(self, flags: u32) -> Self {
+        self.op_flags(flags | libc::MSG_NOSIGNAL as u32).needs(flags & libc::MSG_ZEROCOPY as u32 == 0)
+    }
+
+    /// Another descriptor to read from, which may be a registered file.
+    pub(crate) fn source(mut self, fd: i32) -> Self {
+        let is_fixed = fd >= FIXED_BASE;
+        self.sqe.op_flags |= if is_fixed { entry::SPLICE_FD_IN_FIXED } else { 0 };
+        self.sqe.file_index = if is_fixed { fd - FIXED_BASE } else { fd } as u32;
+        // The host's flags must not say so by themselves.
+        self.needs(fd != FIXED_BASE && (is_fixed || self.sqe.op_flags & entry::SPLICE_FD_IN_FIXED == 0))
     }
 
     /// Where the kernel writes `len` bytes.
@@ -152,8 +252,6 @@ impl Template {
     /// `None`: no constructor has set it, or one has refused.
     #[inline(always)]
     pub(crate) fn form(&self) -> Option<Form> {
-        const PLAIN: u32 = MAGIC | Form::Plain as u32;
-        const TRANSFER: u32 = MAGIC | Form::Transfer as u32;
         match self.tag {
             PLAIN => Some(Form::Plain),
             TRANSFER => Some(Form::Transfer),
@@ -164,13 +262,8 @@ impl Template {
     /// A start need not copy anything for it.
     #[inline(always)]
     pub(crate) fn is_simple(&self) -> bool {
-        matches!(self.form(), Some(Form::Plain | Form::Newer | Form::Transfer))
-    }
-
-    /// As `is_simple`, and the kernel has the operation.
-    #[inline(always)]
-    pub(super) fn is_sure(&self) -> bool {
-        matches!(self.form(), Some(Form::Plain | Form::Transfer))
+        // Next to each other: one comparison.
+        matches!(self.tag, PLAIN..=TRANSFER)
     }
 
     /// The same, of a template that no constructor has looked at.
@@ -180,21 +273,13 @@ impl Template {
 
     #[cold]
     fn rare_form(tag: u32) -> Option<Form> {
-        [Form::Newer, Form::Path, Form::PathAndBuf, Form::Close, Form::Timeout, Form::Raw]
-            .into_iter()
-            .find(|form| tag == MAGIC | *form as u32)
+        Form::RARE.into_iter().find(|form| tag == MAGIC | *form as u32)
     }
 
     /// The buffer that a constructor was given, if one has set this at all.
     #[inline]
     pub(crate) fn buf(&self) -> Option<NonNull<Buf>> {
         if self.tag & !0xff == MAGIC { self.buf } else { None }
-    }
-
-    /// The path that a start must copy.
-    #[inline(always)]
-    pub(crate) fn host_path(&self) -> Option<usize> {
-        matches!(self.form(), Some(Form::Path | Form::PathAndBuf)).then_some(self.sqe.addr as usize)
     }
 
     #[inline]
@@ -207,55 +292,5 @@ impl Template {
     pub(crate) fn from_words(words: &[u64; 11]) -> &Self {
         // SAFETY: same size and alignment, and every bit pattern is a value of each field.
         unsafe { &*(&raw const *words).cast() }
-    }
-}
-
-/// Whether the library can follow an entry of the host's to its one terminal completion.
-fn trackable(sqe: &Sqe) -> bool {
-    use entry::{op, sqe_flags};
-    const FLAGS: u8 = sqe_flags::FIXED_FILE | sqe_flags::ASYNC;
-    const _: () = assert!(
-        FLAGS
-            & (sqe_flags::IO_DRAIN
-                | sqe_flags::IO_LINK
-                | sqe_flags::IO_HARDLINK
-                | sqe_flags::CQE_SKIP_SUCCESS
-                | sqe_flags::BUFFER_SELECT)
-            == 0
-    );
-    // An update of a poll could rename an I/O of the library's.
-    let renames = sqe.opcode == op::POLL_REMOVE && sqe.len & entry::POLL_UPDATE_USER_DATA != 0;
-    let opcode = !renames
-        && !matches!(
-            sqe.opcode,
-            op::MSG_RING | op::LINK_TIMEOUT | op::FILES_UPDATE | op::URING_CMD | op::NOP128 | op::URING_CMD128
-        );
-    // Slot 0 of the registered files is the sentinel's: not to be used, replaced (indices here count from 1) or closed.
-    let installs = matches!(sqe.opcode, op::OPENAT | op::OPENAT2 | op::CLOSE | op::ACCEPT | op::SOCKET | op::PIPE);
-    let file = (sqe.flags & sqe_flags::FIXED_FILE == 0 || sqe.fd > 0) && !(installs && sqe.file_index == 1);
-    // It would act on the process's descriptor of that number: the kernel doesn't look at the flag.
-    let ignores = sqe.opcode == op::EPOLL_CTL && sqe.flags & sqe_flags::FIXED_FILE != 0;
-    opcode && sqe.flags & !FLAGS == 0 && file && !ignores
-}
-
-/// Whether an entry's result is a descriptor of the process, which only its taker knows. (A direct install's is a slot.)
-#[cold]
-pub(super) fn makes_descriptor(sqe: &Sqe) -> bool {
-    use entry::op;
-    let opens = matches!(sqe.opcode, op::OPENAT | op::OPENAT2 | op::ACCEPT | op::SOCKET);
-    opens && sqe.file_index == 0 || sqe.opcode == op::FIXED_FD_INSTALL
-}
-
-/// Whether an entry may complete several times.
-#[cold]
-pub(super) fn is_multishot(sqe: &Sqe) -> bool {
-    use entry::op;
-    match sqe.opcode {
-        op::POLL_ADD => sqe.len & entry::POLL_MULTI != 0,
-        op::ACCEPT => sqe.ioprio & entry::ACCEPT_MULTISHOT != 0,
-        op::RECV | op::RECVMSG => sqe.ioprio & entry::RECV_MULTISHOT != 0,
-        op::TIMEOUT => sqe.op_flags & entry::TIMEOUT_MULTISHOT != 0,
-        op::READ_MULTISHOT => true,
-        _ => false,
     }
 }

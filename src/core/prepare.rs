@@ -10,20 +10,12 @@ use std::os::fd::AsRawFd;
 
 use super::ring::Ring;
 use super::state::State;
-use super::storage::TimeSpec;
+use super::storage::timespec;
 use super::table::Kind;
 use super::wait::{Limit, Woken};
 use super::{Result, Status};
 use crate::sys::sync::seeded;
 use crate::sys::{Backend, Errno, Sqe, SysResult, entry, os};
-
-/// The kernel's, for the event loop's sleep.
-#[derive(Default)]
-pub(super) struct Timer {
-    /// When it is set for; 0 = not set.
-    pub(super) at: u64,
-    spec: [i64; 2],
-}
 
 impl<B: Backend> Ring<B> {
     /// The event fd, made at the first call.
@@ -76,7 +68,8 @@ impl<B: Backend> Ring<B> {
         if state.has_work() {
             return Ok(Some(true));
         }
-        let timer_is_set = state.deadlines.nearest().is_none_or(|at| state.timer.at != 0 && state.timer.at <= at);
+        let timer_is_set =
+            state.deadlines.nearest().is_none_or(|at| state.in_loop.timer_at != 0 && state.in_loop.timer_at <= at);
         let backend = state.backend()?;
         let all_submitted = seeded!(NoLookAtStarts) || backend.publish() == 0 && !backend.holds_back();
         if all_submitted && timer_is_set && state.overflow.is_empty() {
@@ -141,16 +134,16 @@ impl<B: Backend> State<B> {
     /// The event fd, written by the kernel from here on.
     fn register_event_fd(&mut self) -> Result<i32> {
         let fd = self.event_fd()?;
-        if self.event_fd_registered && !self.backend()?.info().defers {
+        if self.in_loop.event_fd_registered && !self.backend()?.info().defers {
             return Ok(fd);
         }
         // A call that failed earlier may have acted all the same: what the kernel says now is what counts.
-        if self.event_fd_registered {
+        if self.in_loop.event_fd_registered {
             self.backend()?.unregister_eventfd().or_else(unless(libc::ENXIO))?;
-            self.event_fd_registered = false;
+            self.in_loop.event_fd_registered = false;
         }
         self.backend()?.register_eventfd(fd).or_else(unless(libc::EBUSY))?;
-        self.event_fd_registered = true;
+        self.in_loop.event_fd_registered = true;
         Ok(fd)
     }
 
@@ -158,13 +151,13 @@ impl<B: Backend> State<B> {
     /// finds it gone off and sets the next.
     fn set_timer(&mut self) -> Result<()> {
         let Some(at) = self.deadlines.nearest() else { return Ok(()) };
-        if self.timer.at != 0 && self.timer.at <= at {
+        if self.in_loop.timer_at != 0 && self.in_loop.timer_at <= at {
             return Ok(());
         }
         // The field that the entry points to stays as it is until the kernel has read it, at the submit that follows.
-        self.timer.spec = TimeSpec::from_ns(at).0;
-        let spec = self.timer.spec.as_ptr().addr() as u64;
-        if self.timer.at == 0 {
+        self.in_loop.timer_spec = timespec(at);
+        let spec = self.in_loop.timer_spec.as_ptr().addr() as u64;
+        if self.in_loop.timer_at == 0 {
             let sqe = Sqe {
                 opcode: entry::op::TIMEOUT,
                 fd: -1,
@@ -186,7 +179,7 @@ impl<B: Backend> State<B> {
             };
             self.enqueue_own(Kind::TimerUpdate, sqe)?;
         }
-        self.timer.at = at;
+        self.in_loop.timer_at = at;
         self.timeouts = true;
         Ok(())
     }

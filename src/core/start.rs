@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starting I/Os: from a description to an entry in the submission queue.
 
-use super::alloc::try_vec;
 use super::buf::{Buf, BufRef};
 use super::deadlines;
+use super::entries::{is_multishot, makes_descriptor, names_file};
+use super::form::Form;
 use super::lock::Guard;
-use super::op::{Form, MOST, Template, is_multishot, makes_descriptor};
+use super::op::{FIXED_BASE, Template};
+use super::prepared::{Prepared, place};
 use super::ring::Ring;
 use super::state::{Phase, State};
-use super::storage::{Boxed, Storage, TimeSpec};
 use super::table::{HostFn, Io, NO_SLOT, Plain, State as At, To, marks};
 use super::{Result, Status};
-use crate::sys::entry::{op, sqe_flags};
+use crate::sys::entry::{SEND_ZC_REPORT_USAGE, op, sqe_flags};
 use crate::sys::{Backend, Info, Sqe, os};
 
 /// What a host asks for.
@@ -24,13 +25,19 @@ pub(crate) struct Start<'a> {
 }
 
 /// What few starts ask for besides.
-pub(crate) struct Extras {
-    /// What the entry points to: the copy of the template's path, or what the start makes.
-    pub(crate) storage: Option<Storage>,
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Extras<'a> {
+    /// What `Template::borrowed` tells of.
+    pub(crate) lent: [Option<&'a [u8]>; 3],
     pub(crate) timeout_ns: i64,
     pub(crate) is_async: bool,
     pub(crate) moves: bool,
     pub(crate) submits: bool,
+    /// Go on after a short transfer.
+    pub(crate) full: bool,
+    pub(crate) zero_copy: bool,
+    /// Install what is made into the ring's registered files.
+    pub(crate) installs: bool,
     pub(crate) rw_flags: u32,
     pub(crate) ioprio: u16,
     pub(crate) personality: u16,
@@ -106,7 +113,7 @@ impl<B: Backend> Ring<B> {
     /// As `start_simple`, for all forms, with extras.
     /// # Safety
     /// The template's buffer, if any, is live, and with `moves` one reference to it is the caller's to give.
-    pub(crate) unsafe fn start(&self, start: &Start<'_>, extras: Extras, out: &mut u64) -> Result<()> {
+    pub(crate) unsafe fn start(&self, start: &Start<'_>, extras: Extras<'_>, out: &mut u64) -> Result<()> {
         let submits = extras.submits;
         let me = os::thread_id();
         let simple = extras.is_submit_at_most() && start.template.is_simple_and_whole();
@@ -135,21 +142,30 @@ impl<B: Backend> Ring<B> {
     }
 }
 
-impl Extras {
-    pub(super) const NONE: Self = Self {
-        storage: None,
-        timeout_ns: 0,
-        is_async: false,
-        moves: false,
-        submits: false,
-        rw_flags: 0,
-        ioprio: 0,
-        personality: 0,
-    };
+/// A registered file's number is its index and a bit.
+#[inline(always)]
+pub(super) fn told_fd(sqe: &Sqe) -> i32 {
+    const _: () = assert!(FIXED_BASE == 1 << 30 && sqe_flags::FIXED_FILE == 1);
+    sqe.fd | i32::from(sqe.flags & sqe_flags::FIXED_FILE) << FIXED_BASE.trailing_zeros()
+}
 
+impl Extras<'_> {
     fn is_submit_at_most(&self) -> bool {
-        let Self { storage, timeout_ns, is_async, moves, submits: _, rw_flags, ioprio, personality } = self;
-        storage.is_none() && *timeout_ns <= 0 && !is_async && !moves && *rw_flags == 0 && (*ioprio | *personality) == 0
+        let Self {
+            lent,
+            timeout_ns,
+            is_async,
+            moves,
+            submits: _,
+            full,
+            zero_copy,
+            installs,
+            rw_flags,
+            ioprio,
+            personality,
+        } = self;
+        let special = *is_async || *moves || *full || *zero_copy || *installs || lent.iter().any(Option::is_some);
+        !special && *timeout_ns <= 0 && *rw_flags == 0 && (*ioprio | *personality) == 0
     }
 }
 
@@ -159,7 +175,7 @@ impl<B: Backend> State<B> {
     #[inline(always)]
     unsafe fn start_at_once(&mut self, start: &Start<'_>, out: &mut u64) -> bool {
         let template = start.template;
-        if self.phase != Phase::Open || !self.overflow.is_empty() || !template.is_sure() || start.to == To::Nobody {
+        if self.phase != Phase::Open || !self.overflow.is_empty() || !template.is_simple() || start.to == To::Nobody {
             return false;
         }
         let (Some(backend), Some(slot)) = (self.backend.as_mut(), self.table.used_before()) else { return false };
@@ -179,7 +195,7 @@ impl<B: Backend> State<B> {
         }
         // From here on nothing fails. The owner takes the slot that a running callback of its has freed, too.
         self.held_back = 0;
-        let Sqe { opcode, fd, .. } = template.sqe;
+        let (opcode, fd) = (template.sqe.opcode, told_fd(&template.sqe));
         let plain = Plain { user_data: start.user_data, notify: start.callback, buf: buf.map(Buf::retain), opcode };
         let handle = self.table.insert_plain(slot, plain, start.to, fd, self.clock_ms);
         // SAFETY: the table keeps the buffer until the I/O's last completion, or hands it to the quarantine.
@@ -210,7 +226,7 @@ impl<B: Backend> State<B> {
         if let Some(buf) = buf {
             if buf.is_list() {
                 // SAFETY: as above; nothing moves.
-                return unsafe { self.start(start, Extras::NONE, me, info) };
+                return unsafe { self.start(start, Extras::default(), me, info) };
             }
             sqe.addr = place(buf, start.template.buf_offset, sqe.len as usize)?;
         }
@@ -226,10 +242,10 @@ impl<B: Backend> State<B> {
     /// # Safety
     /// As `Ring::start`.
     #[inline(never)]
-    unsafe fn start(&mut self, start: &Start<'_>, extras: Extras, me: usize, info: &Info) -> Result<u64> {
+    unsafe fn start(&mut self, start: &Start<'_>, extras: Extras<'_>, me: usize, info: &Info) -> Result<u64> {
         self.check_open()?;
         // SAFETY: the caller's duty.
-        let prepared = unsafe { Prepared::new(start, extras, info) }?;
+        let prepared = unsafe { Prepared::new(start, extras, false, info) }?;
         self.check_room(me, 1)?;
         if prepared.extras.timeout_ns > 0 {
             self.deadlines.reserve(1)?;
@@ -249,7 +265,7 @@ impl<B: Backend> State<B> {
     /// # Safety
     /// As `Ring::start`.
     pub(super) unsafe fn commit(&mut self, prepared: Prepared<'_>) -> (u32, Sqe) {
-        let Prepared { start, mut sqe, extras, form } = prepared;
+        let Prepared { start, mut sqe, extras, form, storage, mut redo } = prepared;
         // SAFETY: the caller's duty: the buffer is live.
         let reference = match start.template.buf.map(|buf| unsafe { buf.as_ref() }) {
             // SAFETY: the reference is the caller's to give.
@@ -257,14 +273,28 @@ impl<B: Backend> State<B> {
             other => other.map(Buf::retain),
         };
         self.timeouts |= sqe.opcode == op::TIMEOUT;
-        let multishot = form == Form::Raw && is_multishot(&sqe);
-        let mut marks = if extras.moves { marks::MOVED } else { 0 };
-        marks |= if multishot { marks::MULTISHOT } else { 0 };
-        marks |= if makes_descriptor(&sqe) { marks::DESCRIPTOR } else { 0 };
+        if self.redos.silent && redo.is_some() && matches!(sqe.opcode, op::SEND_ZC | op::SENDMSG_ZC) {
+            sqe.ioprio &= !SEND_ZC_REPORT_USAGE;
+        }
+        let mark = |condition: bool, mark: u16| if condition { mark } else { 0 };
+        let closes_file = sqe.opcode == op::CLOSE && sqe.file_index != 0 && form == Form::Close;
+        let marks = mark(extras.moves, marks::MOVED)
+            | mark(is_multishot(&sqe), marks::MULTISHOT)
+            | mark(makes_descriptor(&sqe, form), marks::DESCRIPTOR)
+            | mark(extras.installs || closes_file, marks::INSTALLED);
         let (slot, handle) = self.insert(&start, marks, &sqe, reference);
         sqe.user_data = handle;
-        if let (Some(storage), Some(side)) = (extras.storage, self.table.side(slot)) {
-            sqe.addr = side.storage.insert(storage).address();
+        if let (false, Some(io)) = (names_file(&sqe), self.table.get(slot)) {
+            io.fd = if closes_file { start.template.sqe.fd } else { -1 };
+        }
+        if let (Some(storage), Some(side)) = (storage, self.table.side(slot)) {
+            side.storage.insert(storage).point(&mut sqe);
+        }
+        if redo.is_some() {
+            if let Some(side) = self.table.side(slot) {
+                redo.iter_mut().for_each(|redo| redo.sqe = sqe);
+                side.redo = redo;
+            }
         }
         if extras.timeout_ns > 0 {
             self.set_deadline(slot, Some(os::now().saturating_add(extras.timeout_ns as u64)));
@@ -285,7 +315,7 @@ impl<B: Backend> State<B> {
             state: At::Kernel,
             marks,
             opcode: sqe.opcode,
-            fd: if sqe.flags & sqe_flags::FIXED_FILE == 0 { sqe.fd } else { -1 },
+            fd: told_fd(sqe),
             deadline: deadlines::NONE,
             started_ms: self.clock_ms,
             result: 0,
@@ -350,119 +380,4 @@ impl<B: Backend> State<B> {
         self.counts.queued += 1;
         self.counts.high_queued = self.counts.high_queued.max(self.counts.queued);
     }
-}
-
-/// An operation as far as it can be made ready without the ring.
-pub(super) struct Prepared<'a> {
-    start: Start<'a>,
-    pub(super) sqe: Sqe,
-    pub(super) extras: Extras,
-    pub(super) form: Form,
-}
-
-impl<'a> Prepared<'a> {
-    /// # Safety
-    /// The template's buffer, if any, is live.
-    pub(super) unsafe fn new(start: &Start<'a>, mut extras: Extras, info: &Info) -> Result<Self> {
-        let form = start.template.form().ok_or(Status::EINVAL)?;
-        let mut sqe = start.template.sqe;
-        if !info.has_op(u32::from(sqe.opcode)) {
-            return Err(Status::EOPNOTSUPP);
-        }
-        set_extras(&mut sqe, form, &extras)?;
-        // SAFETY: the caller's duty.
-        let buf = start.template.buf.map(|buf| unsafe { buf.as_ref() });
-        complete_entry(form, &mut sqe, start.template, buf, &mut extras.storage)?;
-        Ok(Self { start: *start, sqe, extras, form })
-    }
-
-    /// The descriptor whose other I/Os are to be cancelled first.
-    pub(super) fn closes(&self) -> Option<i32> {
-        (self.form == Form::Close).then_some(self.sqe.fd)
-    }
-
-    /// What the host asked to transfer; a list's entry counts vectors.
-    pub(super) fn asked_len(&self) -> u32 {
-        self.start.template.sqe.len
-    }
-}
-
-/// What the host has set beside the operation. RWF_* and priorities are for reads and writes.
-#[inline]
-fn set_extras(sqe: &mut Sqe, form: Form, start: &Extras) -> Result<()> {
-    if start.rw_flags != 0 || start.ioprio != 0 {
-        if form != Form::Transfer {
-            return Err(Status::EINVAL);
-        }
-        sqe.op_flags = start.rw_flags;
-        sqe.ioprio = start.ioprio;
-    }
-    if start.is_async {
-        sqe.flags |= sqe_flags::ASYNC;
-    }
-    if start.personality != 0 {
-        sqe.personality = start.personality;
-    }
-    Ok(())
-}
-
-/// Fill in what the constructor could not know.
-fn complete_entry(
-    form: Form,
-    sqe: &mut Sqe,
-    template: &Template,
-    buf: Option<&Buf>,
-    storage: &mut Option<Storage>,
-) -> Result<()> {
-    match form {
-        Form::Refused => return Err(Status::EINVAL),
-        Form::Plain | Form::Newer | Form::Close | Form::Raw | Form::Path => {}
-        Form::Transfer => {
-            let buf = buf.ok_or(Status::EINVAL)?;
-            if buf.is_list() {
-                *storage = Some(vectored(sqe, buf, template.buf_offset)?);
-            } else {
-                sqe.addr = place(buf, template.buf_offset, sqe.len as usize)?;
-            }
-        }
-        Form::PathAndBuf => {
-            let buf = buf.ok_or(Status::EINVAL)?;
-            if buf.is_list() || template.buf_offset % 8 != 0 {
-                return Err(Status::EINVAL);
-            }
-            sqe.off = place(buf, template.buf_offset, template.out_len as usize)?;
-        }
-        Form::Timeout => *storage = Some(smallbox::smallbox!(TimeSpec::from_ns(sqe.addr))),
-    }
-    Ok(())
-}
-
-/// The address of `len` bytes at `offset`.
-#[inline]
-pub(super) fn place(buf: &Buf, offset: usize, len: usize) -> Result<u64> {
-    match offset.checked_add(len) {
-        Some(end) if end <= buf.len() => Ok(buf.data().wrapping_add(offset).addr() as u64),
-        _ => Err(Status::EINVAL),
-    }
-}
-
-/// The vectored form of a transfer: `len` bytes from `offset` of a list.
-fn vectored(sqe: &mut Sqe, list: &Buf, mut offset: usize) -> Result<Storage> {
-    let mut left = sqe.len as usize;
-    if offset.checked_add(left).is_none_or(|end| end > list.len()) || left > MOST {
-        return Err(Status::EINVAL);
-    }
-    let mut vectors = try_vec::<[usize; 2]>(list.members().len())?;
-    for member in list.members() {
-        let skipped = offset.min(member.len());
-        offset -= skipped;
-        let len = left.min(member.len() - skipped);
-        left -= len;
-        if len > 0 {
-            vectors.push([member.data().wrapping_add(skipped).addr(), len]);
-        }
-    }
-    sqe.opcode = if sqe.opcode == op::READ { op::READV } else { op::WRITEV };
-    sqe.len = vectors.len() as u32;
-    Ok(smallbox::smallbox!(Boxed::new(vectors)))
 }

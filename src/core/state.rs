@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use super::background::Background;
 use super::chain::LINKS;
 use super::deadlines::{self, Deadlines};
+use super::files::Files;
 use super::inbox::Mail;
 use super::lent::Lent;
 use super::list::List;
-use super::prepare::Timer;
 use super::quarantine::Place;
+use super::redo::Redos;
 use super::room::Room;
 use super::starter::Starter;
 use super::table::{HostFn, Kind, State as At, Table, marks};
@@ -82,6 +83,15 @@ impl Workers {
     }
 }
 
+/// For hosts that wait in an event loop of theirs.
+#[derive(Default)]
+pub(super) struct InLoop {
+    pub(super) event_fd_registered: bool,
+    /// When the event loop's timer is set for; 0 = not set.
+    pub(super) timer_at: u64,
+    pub(super) timer_spec: [i64; 2],
+}
+
 pub(super) struct State<B: Backend> {
     #[cfg(debug_assertions)]
     pub(super) watch: super::watch::Watch,
@@ -132,10 +142,11 @@ pub(super) struct State<B: Backend> {
     /// A sleeping driver has been woken and is not awake yet.
     pub(super) kicked: bool,
     pub(super) workers: Workers,
+    pub(super) files: Files,
+    pub(super) redos: Redos,
     pub(super) background: Background,
     pub(super) event_fd: Option<std::os::fd::OwnedFd>,
-    pub(super) event_fd_registered: bool,
-    pub(super) timer: Timer,
+    pub(super) in_loop: InLoop,
     /// Coarse milliseconds since the ring's open, as of the last wait.
     pub(super) clock_ms: u32,
     pub(super) opened: u64,
@@ -179,10 +190,11 @@ impl<B: Backend> State<B> {
             room: Room::default(),
             kicked: false,
             workers: Workers::default(),
+            files: Files::default(),
+            redos: Redos::default(),
             background: Background::default(),
             event_fd: None,
-            event_fd_registered: false,
-            timer: Timer::default(),
+            in_loop: InLoop::default(),
             clock_ms: 0,
             opened: os::now_coarse(),
             counts: Counts::default(),

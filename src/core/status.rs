@@ -25,6 +25,8 @@ impl Status {
     pub(crate) const ETIME: Self = Self::errno(libc::ETIME);
     pub(crate) const E2BIG: Self = Self::errno(libc::E2BIG);
     pub(crate) const ECANCELED: Self = Self::errno(libc::ECANCELED);
+    pub(crate) const EBADF: Self = Self::errno(libc::EBADF);
+    pub(crate) const ENFILE: Self = Self::errno(libc::ENFILE);
     pub(crate) const EOPNOTSUPP: Self = Self::errno(libc::EOPNOTSUPP);
 
     const fn errno(errno: i32) -> Self {

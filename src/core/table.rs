@@ -14,11 +14,12 @@ use std::num::NonZeroUsize;
 use super::alloc::try_vec;
 use super::buf::BufRef;
 use super::chain::Link;
+use super::completion::{NONE, descriptors};
 use super::deadlines;
+use super::redo::Redo;
 use super::storage::Storage;
 use super::{Result, Status};
 use crate::sys::Cqe;
-use crate::sys::os::close_unwanted;
 
 pub(super) const SLOT_BITS: u32 = 20;
 pub(super) const SLOTS: u32 = 1 << SLOT_BITS;
@@ -36,6 +37,8 @@ pub(super) enum Kind {
     TimerUpdate = 4,
     /// In place of an entry that must not run.
     Severed = 5,
+    /// Of a registered file that nobody takes.
+    CloseFile = 6,
 }
 
 pub(super) const fn generation_of(handle: u64) -> u64 {
@@ -48,41 +51,6 @@ pub(super) const fn slot_of(handle: u64) -> usize {
 
 /// A function of the host's: the core keeps it and hands it back, and never calls it.
 pub(crate) type HostFn = NonZeroUsize;
-
-/// What became of an I/O, laid out as the host gets it.
-#[repr(C)]
-#[derive(Debug)]
-pub(crate) struct Completion {
-    pub(crate) io: u64,
-    pub(crate) user_data: usize,
-    pub(crate) buf: Option<BufRef>,
-    pub(crate) extra: u64,
-    pub(crate) result: i32,
-    pub(crate) flags: u32,
-    pub(crate) opcode: u32,
-    pub(crate) reserved0: u32,
-    pub(crate) reserved: [u64; 2],
-}
-
-/// In `reserved0`, inside the library: the result is a descriptor.
-pub(super) const HOLDS_DESCRIPTOR: u32 = 1;
-
-impl Completion {
-    /// Nobody takes it: a descriptor in it is closed.
-    pub(crate) fn discard(self) {
-        if self.result >= 0 && self.reserved0 & HOLDS_DESCRIPTOR != 0 {
-            close_unwanted(self.result);
-        }
-    }
-}
-
-/// Flags of a completion, in the surface's values.
-pub(crate) mod completion_flags {
-    pub(crate) const MORE: u32 = 1;
-    pub(crate) const SOCK_NONEMPTY: u32 = 2;
-    pub(crate) const TIMED_OUT: u32 = 4;
-    pub(crate) const CANCELLED: u32 = 8;
-}
 
 impl std::fmt::Debug for BufRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -137,6 +105,8 @@ pub(super) mod marks {
     pub(crate) const SIDE: u16 = 128;
     /// Stands in the heap of deadlines.
     pub(crate) const DEADLINE: u16 = 256;
+    /// What it makes is installed into the ring's registered files; or it closes one of those.
+    pub(crate) const INSTALLED: u16 = 512;
 }
 
 /// What starting and completing a plain I/O touches: one cache line.
@@ -167,6 +137,7 @@ const _: () = assert!(size_of::<Io>() == 64);
 #[derive(Default)]
 pub(super) struct Side {
     pub(super) storage: Option<Storage>,
+    pub(super) redo: Option<Box<Redo>>,
     /// The ready function's.
     pub(super) notify_data: usize,
     pub(super) extra: u64,
@@ -189,7 +160,7 @@ impl Side {
     /// Whether the storage is what an entry points to.
     #[cfg(debug_assertions)]
     pub(super) fn points_to(&self, addr: u64) -> bool {
-        self.storage.as_ref().is_some_and(|storage| storage.address() == addr)
+        self.storage.as_ref().is_some_and(|storage| storage.is_at(addr))
     }
 }
 
@@ -213,7 +184,7 @@ impl Io {
 
     /// Whether letting go of it may run functions of the host, or close a descriptor.
     pub(super) fn holds_nothing(&self) -> bool {
-        self.buf.is_none() && self.descriptor(self.result).is_none()
+        self.buf.is_none() && (self.result < 0 || !self.is(marks::DESCRIPTOR))
     }
 
     /// Nothing about it is special: it goes to its callback with its next completion, which is its last.
@@ -225,9 +196,9 @@ impl Io {
         PLAIN == unsafe { (&raw const self.to).cast::<u32>().read() }
     }
 
-    /// The descriptor that a result is.
-    pub(super) fn descriptor(&self, result: i32) -> Option<i32> {
-        (result >= 0 && self.is(marks::DESCRIPTOR)).then_some(result)
+    /// The descriptors that a result is, −1 = none.
+    pub(super) fn descriptors(&self, result: i32, extra: u64) -> [i32; 2] {
+        if self.is(marks::DESCRIPTOR) { descriptors(self.opcode.into(), result, extra) } else { NONE }
     }
 }
 
@@ -390,6 +361,18 @@ impl Table {
         Self::vacate(place, slot, &mut self.vacant, &mut self.len, &mut self.high);
         let side = if io.is(marks::SIDE) { self.take_side(slot) } else { None };
         Some(Gone { io, side })
+    }
+
+    /// Free the slot of an I/O that has no buffer any more.
+    #[inline]
+    pub(super) fn free_empty(&mut self, slot: u32) {
+        match self.get(slot) {
+            Some(io) if io.marks & marks::SIDE == 0 && io.buf.is_none() => {
+                let Self { ios, vacant, len, high, .. } = self;
+                ios.get_mut(slot as usize).into_iter().for_each(|io| Self::vacate(io, slot, vacant, len, high));
+            }
+            _ => drop(self.remove(slot)),
+        }
     }
 
     #[cold]

@@ -11,13 +11,12 @@ use super::handle::{NOT_YOURS, check_alive};
 use super::insight::{paluring_capabilities, paluring_stats};
 use super::io::{PALURING_CHAIN_HARDLINK, paluring_completion, paluring_io, paluring_ready_fn};
 use super::op::{
-    PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_MOVE, PALURING_OP_QUEUE, PALURING_OP_SUBMIT, paluring_op,
+    PALURING_OP_ASYNC, PALURING_OP_DETACHED, PALURING_OP_FIXED, PALURING_OP_FULL, PALURING_OP_MOVE, PALURING_OP_QUEUE,
+    PALURING_OP_SUBMIT, PALURING_OP_ZEROCOPY, paluring_op,
 };
 use crate::core::buf::Owner;
-use crate::core::op::Template;
-use crate::core::{
-    Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Limit, Out, Start, Status, Step, To, copied,
-};
+use crate::core::op::{Borrowed, Template};
+use crate::core::{Completion, Delivery, Extras, KernelRing, KernelSession, Lent, Limit, Out, Start, Status, Step, To};
 
 /// Wait, then do what is there.
 #[inline(always)]
@@ -122,8 +121,15 @@ pub(super) fn host_function(
     Some((NonZeroUsize::new(function? as usize)?, user_data))
 }
 
-const KNOWN_FLAGS: u32 =
-    PALURING_OP_SUBMIT | PALURING_OP_ASYNC | PALURING_OP_QUEUE | PALURING_OP_DETACHED | PALURING_OP_MOVE;
+/// What a start looks at more closely.
+const RARE_FLAGS: u32 = PALURING_OP_ASYNC
+    | PALURING_OP_MOVE
+    | PALURING_OP_SUBMIT
+    | PALURING_OP_FULL
+    | PALURING_OP_ZEROCOPY
+    | PALURING_OP_FIXED;
+
+const KNOWN_FLAGS: u32 = RARE_FLAGS | PALURING_OP_QUEUE | PALURING_OP_DETACHED;
 
 /// What most operations ask for: a callback, the queue, or to be kept, and nothing else.
 #[inline(always)]
@@ -164,13 +170,13 @@ pub(super) unsafe fn start(ring: &KernelRing, op: &paluring_op, out_io: *mut pal
     let mut unasked = 0;
     // SAFETY: host: out_io is NULL or writable.
     let out = unsafe { out_io.as_mut() }.unwrap_or(&mut unasked);
-    let extras = op.flags & (PALURING_OP_ASYNC | PALURING_OP_MOVE | PALURING_OP_SUBMIT) | op.rw_flags;
+    let extras = op.flags & RARE_FLAGS | op.rw_flags;
     if extras == 0 && op.timeout_ns <= 0 && (op.ioprio | op.personality) == 0 && start.template.is_simple() {
         // SAFETY: host: the op's buffer is live.
         unsafe { ring.start_simple(&start, out) }?;
     } else {
         // SAFETY: host: what the op names is live, and with MOVE the buffer's reference is given.
-        unsafe { ring.start(&start, extras_of(op, &start)?, out) }?;
+        unsafe { ring.start(&start, extras_of(op, &start), out) }?;
     }
     Ok(0)
 }
@@ -201,24 +207,34 @@ fn described<'a>(function: &str, op: &'a paluring_op, has_out: bool) -> Result<S
     Ok(Start { template, to, callback, user_data: op.user_data })
 }
 
-/// What an operation asks for besides, with a copy of its path.
+/// What an operation asks for besides.
 #[inline(never)]
-fn extras_of(op: &paluring_op, start: &Start<'_>) -> Result<Extras, Status> {
-    let storage = match start.template.host_path() {
-        None => None,
-        // SAFETY: host: a path ends with a zero.
-        Some(path) => Some(copied(unsafe { CStr::from_ptr(path as *const c_char) }.to_bytes_with_nul())?),
-    };
-    Ok(Extras {
-        storage,
+fn extras_of<'a>(op: &'a paluring_op, start: &Start<'a>) -> Extras<'a> {
+    let asks = |flag: u32| op.flags & flag != 0;
+    Extras {
+        lent: start.template.borrowed().map(lent),
         timeout_ns: op.timeout_ns,
-        is_async: op.flags & PALURING_OP_ASYNC != 0,
-        moves: op.flags & PALURING_OP_MOVE != 0,
-        submits: op.flags & PALURING_OP_SUBMIT != 0,
+        is_async: asks(PALURING_OP_ASYNC),
+        moves: asks(PALURING_OP_MOVE),
+        submits: asks(PALURING_OP_SUBMIT),
+        full: asks(PALURING_OP_FULL),
+        zero_copy: asks(PALURING_OP_ZEROCOPY),
+        installs: asks(PALURING_OP_FIXED),
         rw_flags: op.rw_flags,
         ioprio: op.ioprio,
         personality: op.personality,
-    })
+    }
+}
+
+/// What the host has lent, as it says.
+fn lent<'a>(borrowed: Borrowed) -> Option<&'a [u8]> {
+    match borrowed {
+        Borrowed::Nothing => None,
+        // SAFETY: host: a text ends with a zero.
+        Borrowed::Text(at) => Some(unsafe { CStr::from_ptr(at as *const c_char) }.to_bytes_with_nul()),
+        // SAFETY: host: so many bytes are readable there until the start returns.
+        Borrowed::Bytes(at, len) => Some(unsafe { std::slice::from_raw_parts(at as *const u8, len) }),
+    }
 }
 
 /// # Safety
@@ -284,7 +300,7 @@ pub(super) unsafe fn start_chain(
         // SAFETY: the caller's duty.
         let op = unsafe { &*ops.add(index) };
         let start = described("paluring_io_start_chain", op, !out_ios.is_null())?;
-        Ok((start, extras_of(op, &start)?))
+        Ok((start, extras_of(op, &start)))
     };
     // SAFETY: as above, and what the ops name is live.
     unsafe { ring.start_chain(count, flags != 0, member, |index, io| put(out_at(index), io)) }

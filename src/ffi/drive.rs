@@ -83,7 +83,7 @@ pub unsafe extern "C" fn paluring_ring_reap(
         let mut next = out_completions;
         ring.reap(min, Limit::from_ns(timeout_ns), count, |completion| {
             // SAFETY: host: out_completions is writable for count elements; no more are put.
-            unsafe { fill(next, completion) };
+            unsafe { fill(ring, next, completion) };
             next = next.wrapping_add(1);
         })
     })

@@ -183,9 +183,10 @@ pub(super) unsafe fn zeroed<T: Copy>(out: *mut T) {
 /// Give a completion to the host: 1. With nowhere to put it, it is discarded.
 /// # Safety
 /// `out` is NULL or writable.
-pub(super) unsafe fn fill(out: *mut paluring_completion, completion: Completion) -> i32 {
+#[inline(always)]
+pub(super) unsafe fn fill(ring: &KernelRing, out: *mut paluring_completion, completion: Completion) -> i32 {
     if out.is_null() {
-        completion.discard();
+        ring.discard(completion);
     } else {
         // SAFETY: the caller's duty.
         unsafe { out.write(super::callback::to_host(completion)) };

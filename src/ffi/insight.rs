@@ -29,7 +29,7 @@ pub struct paluring_capabilities {
     pub cq_entries: u32,
     /// I/Os in flight at most.
     pub max_in_flight: u32,
-    /// Registered files for the host.
+    /// Registered files of each kind: by paluring_file_register, and by PALURING_OP_FIXED.
     pub max_files: u32,
     /// 0
     pub reserved0: u32,

@@ -154,7 +154,7 @@ pub unsafe extern "C" fn paluring_io_poll(
     letting_go(ring, |ring| {
         let taken = ring.poll(io, host_ready(ready, user_data))?;
         // SAFETY: as above.
-        Ok(taken.map_or(0, |taken| unsafe { fill(out_completion, taken) }))
+        Ok(taken.map_or(0, |taken| unsafe { fill(ring, out_completion, taken) }))
     })
 }
 
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn paluring_io_wait(
     driver(ring, |ring| {
         let taken = ring.wait_io(io, Limit::from_ns(timeout_ns))?;
         // SAFETY: as above.
-        Ok(unsafe { fill(out_completion, taken) } - 1)
+        Ok(unsafe { fill(ring, out_completion, taken) } - 1)
     })
 }
 

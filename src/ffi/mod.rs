@@ -17,8 +17,13 @@ pub mod log;
 mod background;
 pub mod buf;
 pub mod op;
+pub mod op_file;
+pub mod op_path;
+pub mod op_socket;
+pub mod op_wait;
 pub mod io;
 pub mod ring;
+pub mod file;
 pub mod drive;
 pub mod insight;
 

@@ -53,7 +53,7 @@ pub struct paluring_ring_options {
     pub cq_entries: u32,
     /// I/Os in flight, at most 2^20; 0 = 4 × entries. A start beyond it is -EAGAIN.
     pub max_in_flight: u32,
-    /// Registered files for the host; 0 = 256.
+    /// Registered files of each kind: by paluring_file_register, and by PALURING_OP_FIXED; 0 = 256.
     pub max_files: u32,
     /// PALURING_RING_*
     pub flags: u32,

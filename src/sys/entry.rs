@@ -52,46 +52,99 @@ pub(crate) mod cqe_flags {
     pub(crate) const NOTIF: u32 = 1 << 3;
 }
 
-/// `IORING_OP_*`: the crate's where it has the operation.
+/// `IORING_OP_*`.
 pub(crate) mod op {
-    use io_uring::opcode as o;
-    pub(crate) const NOP: u8 = o::Nop::CODE;
-    pub(crate) const READV: u8 = o::Readv::CODE;
-    pub(crate) const WRITEV: u8 = o::Writev::CODE;
-    pub(crate) const FSYNC: u8 = o::Fsync::CODE;
-    pub(crate) const POLL_ADD: u8 = o::PollAdd::CODE;
-    pub(crate) const POLL_REMOVE: u8 = o::PollRemove::CODE;
-    pub(crate) const TIMEOUT: u8 = o::Timeout::CODE;
-    pub(crate) const TIMEOUT_REMOVE: u8 = o::TimeoutRemove::CODE;
-    pub(crate) const ACCEPT: u8 = o::Accept::CODE;
-    pub(crate) const ASYNC_CANCEL: u8 = o::AsyncCancel::CODE;
-    pub(crate) const EPOLL_CTL: u8 = o::EpollCtl::CODE;
-    pub(crate) const LINK_TIMEOUT: u8 = o::LinkTimeout::CODE;
-    pub(crate) const FALLOCATE: u8 = o::Fallocate::CODE;
-    pub(crate) const OPENAT: u8 = o::OpenAt::CODE;
-    pub(crate) const CLOSE: u8 = o::Close::CODE;
-    pub(crate) const FILES_UPDATE: u8 = o::FilesUpdate::CODE;
-    pub(crate) const STATX: u8 = o::Statx::CODE;
-    pub(crate) const READ: u8 = o::Read::CODE;
-    pub(crate) const WRITE: u8 = o::Write::CODE;
-    pub(crate) const RECVMSG: u8 = o::RecvMsg::CODE;
-    pub(crate) const RECV: u8 = o::Recv::CODE;
-    /// The crate has it only with a buffer group.
+    pub(crate) const NOP: u8 = 0;
+    pub(crate) const READV: u8 = 1;
+    pub(crate) const WRITEV: u8 = 2;
+    pub(crate) const FSYNC: u8 = 3;
+    pub(crate) const POLL_ADD: u8 = 6;
+    pub(crate) const POLL_REMOVE: u8 = 7;
+    pub(crate) const SYNC_FILE_RANGE: u8 = 8;
+    pub(crate) const SENDMSG: u8 = 9;
+    pub(crate) const RECVMSG: u8 = 10;
+    pub(crate) const TIMEOUT: u8 = 11;
+    pub(crate) const TIMEOUT_REMOVE: u8 = 12;
+    pub(crate) const ACCEPT: u8 = 13;
+    pub(crate) const ASYNC_CANCEL: u8 = 14;
+    pub(crate) const LINK_TIMEOUT: u8 = 15;
+    pub(crate) const CONNECT: u8 = 16;
+    pub(crate) const FALLOCATE: u8 = 17;
+    pub(crate) const OPENAT: u8 = 18;
+    pub(crate) const CLOSE: u8 = 19;
+    pub(crate) const FILES_UPDATE: u8 = 20;
+    pub(crate) const STATX: u8 = 21;
+    pub(crate) const READ: u8 = 22;
+    pub(crate) const WRITE: u8 = 23;
+    pub(crate) const FADVISE: u8 = 24;
+    pub(crate) const MADVISE: u8 = 25;
+    pub(crate) const SEND: u8 = 26;
+    pub(crate) const RECV: u8 = 27;
+    pub(crate) const OPENAT2: u8 = 28;
+    pub(crate) const EPOLL_CTL: u8 = 29;
+    pub(crate) const SPLICE: u8 = 30;
+    pub(crate) const TEE: u8 = 33;
+    pub(crate) const SHUTDOWN: u8 = 34;
+    pub(crate) const RENAMEAT: u8 = 35;
+    pub(crate) const UNLINKAT: u8 = 36;
+    pub(crate) const MKDIRAT: u8 = 37;
+    pub(crate) const SYMLINKAT: u8 = 38;
+    pub(crate) const LINKAT: u8 = 39;
+    pub(crate) const MSG_RING: u8 = 40;
+    pub(crate) const FSETXATTR: u8 = 41;
+    pub(crate) const SETXATTR: u8 = 42;
+    pub(crate) const FGETXATTR: u8 = 43;
+    pub(crate) const GETXATTR: u8 = 44;
+    pub(crate) const SOCKET: u8 = 45;
+    pub(crate) const URING_CMD: u8 = 46;
+    pub(crate) const SEND_ZC: u8 = 47;
+    pub(crate) const SENDMSG_ZC: u8 = 48;
     pub(crate) const READ_MULTISHOT: u8 = 49;
-    pub(crate) const OPENAT2: u8 = o::OpenAt2::CODE;
-    pub(crate) const MSG_RING: u8 = o::MsgRingData::CODE;
-    pub(crate) const SOCKET: u8 = o::Socket::CODE;
-    pub(crate) const URING_CMD: u8 = o::UringCmd16::CODE;
-    pub(crate) const SEND_ZC: u8 = o::SendZc::CODE;
-    pub(crate) const SENDMSG_ZC: u8 = o::SendMsgZc::CODE;
-    pub(crate) const FIXED_FD_INSTALL: u8 = o::FixedFdInstall::CODE;
-    pub(crate) const FTRUNCATE: u8 = o::Ftruncate::CODE;
-    /// From Linux 6.16 on.
+    pub(crate) const WAITID: u8 = 50;
+    pub(crate) const FUTEX_WAIT: u8 = 51;
+    pub(crate) const FUTEX_WAKE: u8 = 52;
+    pub(crate) const FUTEX_WAITV: u8 = 53;
+    pub(crate) const FIXED_FD_INSTALL: u8 = 54;
+    pub(crate) const FTRUNCATE: u8 = 55;
+    pub(crate) const BIND: u8 = 56;
+    pub(crate) const LISTEN: u8 = 57;
+    pub(crate) const EPOLL_WAIT: u8 = 59;
     pub(crate) const PIPE: u8 = 62;
-    /// 128-byte entries, from Linux 6.19 on: not in the crate.
+    /// 128-byte entries, from Linux 6.19 on.
     pub(crate) const NOP128: u8 = 63;
     pub(crate) const URING_CMD128: u8 = 64;
 }
+
+/// `SOCKET_URING_OP_*`: what a URING_CMD does on a socket.
+pub(crate) mod socket_op {
+    pub(crate) const SIOCINQ: u32 = 0;
+    pub(crate) const SIOCOUTQ: u32 = 1;
+    pub(crate) const GETSOCKOPT: u32 = 2;
+    pub(crate) const SETSOCKOPT: u32 = 3;
+}
+
+/// In place of a slot: the kernel chooses one.
+pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
+pub(crate) const SPLICE_FD_IN_FIXED: u32 = 1 << 31;
+/// Have a zero-copy send's notification say whether the kernel copied.
+pub(crate) const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+
+/// The kernel's struct msghdr.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MsgHdr {
+    pub name: u64,
+    pub name_len: u32,
+    pub pad: u32,
+    pub vectors: u64,
+    pub vector_count: u64,
+    pub control: u64,
+    pub control_len: u64,
+    pub flags: u32,
+    pub pad2: u32,
+}
+
+const _: () = assert!(size_of::<MsgHdr>() == 56);
 
 pub(crate) const FSYNC_DATASYNC: u32 = 1;
 pub(crate) const TIMEOUT_ABS: u32 = 1;

@@ -15,9 +15,7 @@ const FEAT_NO_IOWAIT: u32 = 1 << 17;
 
 pub(super) const REGISTER_EVENTFD: u32 = 4;
 const UNREGISTER_EVENTFD: u32 = 5;
-const REGISTER_FILES_UPDATE: u32 = 6;
 const REGISTER_ENABLE_RINGS: u32 = 12;
-const REGISTER_FILES2: u32 = 13;
 const REGISTER_IOWQ_AFF: u32 = 17;
 const REGISTER_IOWQ_MAX_WORKERS: u32 = 19;
 const REGISTER_RING_FDS: u32 = 20;
@@ -30,11 +28,11 @@ pub(crate) struct Linux {
     queues: Queues,
     /// The ring's descriptor: closed when the queues are unmapped.
     _fd: OwnedFd,
-    info: Info,
+    pub(super) info: Info,
     sentinel: Sentinel,
     /// Wakes a driver in enter where messages can't; polled for by the ring.
     wake_fd: Option<OwnedFd>,
-    gate: Gate,
+    pub(super) gate: Gate,
     bound: bool,
 }
 
@@ -46,7 +44,7 @@ pub(crate) struct Gate {
     /// What enter gets: the descriptor, or its registered index.
     fd: i32,
     flags: u32,
-    ring_fd: i32,
+    pub(super) ring_fd: i32,
     /// −1: messages do it.
     wake_fd: i32,
 }
@@ -228,6 +226,10 @@ impl Backend for Linux {
         Ok(())
     }
 
+    fn set_file(&mut self, index: u32, fd: i32) -> SysResult<()> {
+        self.put_file(index, fd)
+    }
+
     fn set_worker_limits(&mut self, mut limits: [u32; 2]) -> SysResult<()> {
         // SAFETY: the kernel reads and writes two ints.
         unsafe { register(self.gate.ring_fd, REGISTER_IOWQ_MAX_WORKERS, limits.as_mut_ptr().cast(), 2) }.map(|_| ())
@@ -282,39 +284,6 @@ impl Linux {
         let _ = unsafe { register(self.gate.ring_fd, UNREGISTER_RING_FDS, (&raw mut update).cast(), 1) };
     }
 
-    /// A table of files for the host, and before them the sentinel's write end, whose only copy is the kernel's.
-    fn register_files(&mut self, files: u32, write_end: &OwnedFd) -> SysResult<()> {
-        #[repr(C)]
-        struct RsrcRegister {
-            count: u32,
-            flags: u32,
-            reserved: u64,
-            data: u64,
-            tags: u64,
-        }
-        const SPARSE: u32 = 1;
-        let fd = self.gate.ring_fd;
-        let mut host_files = files;
-        loop {
-            let mut table = RsrcRegister { count: host_files + 1, flags: SPARSE, reserved: 0, data: 0, tags: 0 };
-            // SAFETY: the kernel reads one struct.
-            match unsafe { register(fd, REGISTER_FILES2, (&raw mut table).cast(), size_of::<RsrcRegister>() as u32) } {
-                Ok(_) => break,
-                Err(Errno(libc::ENOMEM | libc::EMFILE)) if host_files > 0 => {
-                    host_files /= 2;
-                    self.info.fallbacks |= fallback::FILES;
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        self.info.files = host_files;
-        let write_fd = write_end.as_raw_fd();
-        let mut update = RsrcUpdate { offset: 0, reserved: 0, data: (&raw const write_fd).addr() as u64 };
-        // SAFETY: the kernel reads one update and the int that it points to.
-        unsafe { register(fd, REGISTER_FILES_UPDATE, (&raw mut update).cast(), 1) }?;
-        Ok(())
-    }
-
     /// Messages without a ring of one's own (Linux 6.13), else an eventfd. Found by trying: a message to no ring is
     /// EBADF where the call exists, EINVAL where it doesn't.
     fn choose_wake(&mut self) -> SysResult<()> {
@@ -332,10 +301,10 @@ impl Linux {
 }
 
 #[repr(C)]
-struct RsrcUpdate {
-    offset: u32,
-    reserved: u32,
-    data: u64,
+pub(super) struct RsrcUpdate {
+    pub(super) offset: u32,
+    pub(super) reserved: u32,
+    pub(super) data: u64,
 }
 
 #[repr(C)]

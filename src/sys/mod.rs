@@ -11,6 +11,7 @@ pub(crate) mod entry;
 #[cfg(test)]
 #[cfg(not(loom))]
 pub(crate) mod fake;
+mod files;
 pub(crate) mod futex;
 pub(crate) mod linux;
 pub(crate) mod os;
@@ -40,6 +41,7 @@ pub(crate) struct Setup {
     pub cq_entries: u32,
     /// Fewer completion entries than this are not worth having.
     pub cq_least: u32,
+    /// Registered files of each kind: installed by I/Os, and registered by a call.
     pub files: u32,
     /// One thread enters, fixed at `bind`.
     pub single_issuer: bool,
@@ -52,7 +54,10 @@ pub(crate) struct Setup {
 pub(crate) struct Info {
     pub entries: u32,
     pub cq_entries: u32,
+    /// Slot 0 is the sentinel's; behind it so many that the kernel chooses from, and behind those as many again.
     pub files: u32,
+    /// The kernel can be told which slots to choose from.
+    pub installs: bool,
     pub setup_flags: u32,
     pub features: u32,
     pub fallbacks: u32,
@@ -152,6 +157,8 @@ pub(crate) trait Backend: Sized + Send {
     fn unregister_eventfd(&mut self) -> SysResult<()>;
     /// Make the calling thread known to the kernel as one that uses rings: only then can its workers be set.
     fn introduce_thread(&mut self) -> SysResult<()>;
+    /// Put a descriptor's file into a slot of the registered files; −1 empties it.
+    fn set_file(&mut self, index: u32, fd: i32) -> SysResult<()>;
     fn set_worker_limits(&mut self, limits: [u32; 2]) -> SysResult<()>;
     fn set_worker_affinity(&mut self, mask: &[u8]) -> SysResult<()>;
 

@@ -256,6 +256,12 @@ pub(crate) fn close_unwanted(fd: i32) {
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
 
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: no memory is passed.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// Sleep for a millisecond.
 pub(crate) fn nap() {
     if cfg!(loom) {

@@ -279,6 +279,10 @@ impl Backend for Tiny {
         None
     }
 
+    fn set_file(&mut self, _slot: u32, _fd: i32) -> SysResult<()> {
+        Ok(())
+    }
+
     fn register_eventfd(&mut self, _fd: i32) -> SysResult<()> {
         locked(&self.kernel.inside).registered = true;
         Ok(())

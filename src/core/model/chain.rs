@@ -10,7 +10,7 @@ use super::step::{Asked, Links, Then, What};
 use crate::core::op::Template;
 use crate::core::start::{Extras, Start};
 use crate::core::table::To;
-use crate::core::{BufRef, Status, copied};
+use crate::core::{BufRef, Status};
 
 impl Host<'_> {
     pub(super) fn start_chain(&mut self, count: u8, links: Links) {
@@ -29,8 +29,11 @@ impl Host<'_> {
             let asked = &members[at];
             let callback = if asked.to == To::Callback { NonZeroUsize::new(1) } else { None };
             let start = Start { template: &templates[at], to: asked.to, callback, user_data: next + at };
-            let storage = if asked.what.has_path() { Some(copied(b"path\0")?) } else { None };
-            Ok((start, Extras { storage, timeout_ns: asked.timeout_ns, submits: asked.submits, ..plain() }))
+            let path = if asked.what.has_path() { Some(&b"path\0"[..]) } else { None };
+            Ok((
+                start,
+                Extras { lent: [path, None, None], timeout_ns: asked.timeout_ns, submits: asked.submits, ..plain() },
+            ))
         };
         // SAFETY: the buffers are live; none is moved.
         let result = unsafe { self.ring.start_chain(members.len(), links.hard, member, |at, io| handles[at] = io) };

@@ -4,10 +4,11 @@
 use super::host::Host;
 use super::io::One;
 use super::step::{Asked, Step, Then, Wait, What};
+use crate::core::completion::{Completion, completion_flags};
 use crate::core::lent::Out;
 use crate::core::session::{Delivery, Session, Step as Next};
 use crate::core::state::{Phase, Ready};
-use crate::core::table::{Completion, HostFn, To, completion_flags};
+use crate::core::table::{HostFn, To};
 use crate::core::wait::Limit;
 use crate::core::{Result, Status};
 use crate::sys::fake::Fake;

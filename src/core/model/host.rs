@@ -7,11 +7,12 @@ use super::bufs::{Bufs, LEN};
 use super::function::{Posts, Room};
 use super::io::{Moment, One};
 use super::step::{Asked, Case, Then, What};
+use crate::core::completion::Completion;
 use crate::core::op::{Form, Template};
 use crate::core::ring::Ring;
 use crate::core::start::{Extras, Start};
-use crate::core::table::{Completion, To};
-use crate::core::{Buf, BufRef, Result, Status, copied};
+use crate::core::table::To;
+use crate::core::{Buf, BufRef, Result, Status};
 use crate::sys::Sqe;
 use crate::sys::entry::{ACCEPT_MULTISHOT, POLL_MULTI, RECV_MULTISHOT, op};
 use crate::sys::fake::{BAD, Fake, Kernel, Log, Shared};
@@ -105,9 +106,9 @@ impl<'r> Host<'r> {
         let callback = if asked.to == To::Callback { std::num::NonZeroUsize::new(1) } else { None };
         let start = Start { template: &template, to: asked.to, callback, user_data: self.ios.len() };
         let simple = moved.is_none() && !asked.submits && asked.timeout_ns == 0 && template.is_simple();
-        let storage = if asked.what.has_path() { Some(copied(b"path\0")?) } else { None };
+        let path = if asked.what.has_path() { Some(&b"path\0"[..]) } else { None };
         let (timeout_ns, submits) = (asked.timeout_ns, asked.submits);
-        let extras = Extras { storage, timeout_ns, moves: moved.is_some(), submits, ..plain() };
+        let extras = Extras { lent: [path, None, None], timeout_ns, moves: moved.is_some(), submits, ..plain() };
         let mut handle = 0;
         let before = buf.map(refs);
         // SAFETY: the buffer is live, and with `moved` the host's reference is given.
@@ -207,17 +208,8 @@ impl<'r> Host<'r> {
     }
 }
 
-pub(super) fn plain() -> Extras {
-    Extras {
-        storage: None,
-        timeout_ns: 0,
-        is_async: false,
-        moves: false,
-        submits: false,
-        rw_flags: 0,
-        ioprio: 0,
-        personality: 0,
-    }
+pub(super) fn plain() -> Extras<'static> {
+    Extras::default()
 }
 
 fn refs(buf: NonNull<Buf>) -> u32 {
@@ -247,6 +239,6 @@ pub(super) fn template(what: What, fd: i32, buf: Option<NonNull<Buf>>) -> Templa
         What::Open => Template::new(op::OPENAT, -100, Form::Path).path(1),
         What::Statx => Template::new(op::STATX, -100, Form::PathAndBuf).path(1).output(buf, 0, LEN as u32),
         What::Timeout => Template::timeout(5_000, 0),
-        What::CloseFd => Template::new(op::CLOSE, fd, Form::Close),
+        What::CloseFd => Template::close(fd),
     }
 }

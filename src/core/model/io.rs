@@ -3,8 +3,9 @@
 
 use super::step::{Asked, Then, What};
 use crate::core::Status;
+use crate::core::completion::{Completion, completion_flags};
 use crate::core::open::Mode;
-use crate::core::table::{Completion, To, completion_flags};
+use crate::core::table::To;
 use crate::sys::entry::{NOTIF_ZC_COPIED, cqe_flags};
 use crate::sys::fake::Log;
 

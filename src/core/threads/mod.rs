@@ -124,7 +124,7 @@ fn start(ring: &Ring<Tiny>, opcode: u8, to: To) -> Result<u64> {
     let mut io = 0;
     let start = Start { template: &template, to, callback: None, user_data: 0 };
     // SAFETY: there is no buffer.
-    unsafe { ring.start(&start, Extras::NONE, &mut io) }.map(|()| io)
+    unsafe { ring.start(&start, Extras::default(), &mut io) }.map(|()| io)
 }
 
 fn start_nop(ring: &Ring<Tiny>) {

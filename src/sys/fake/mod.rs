@@ -321,6 +321,10 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn set_file(&mut self, _index: u32, _fd: i32) -> SysResult<()> {
+        Ok(())
+    }
+
     fn set_worker_limits(&mut self, _limits: [u32; 2]) -> SysResult<()> {
         Ok(())
     }
