@@ -1510,9 +1510,8 @@ const char *paluring_ring_unavailable_reason(void);
  * @return 0, or -EBADF, -ENFILE (max_files are registered), -ENOMEM, PALURING_ERR_WRONG_THREAD,
  *   _CLOSED
  * Ownership: fd stays yours; the fixed fd is yours to unregister
- * Threads: any before the ring is bound, then driver, also in callbacks; any on SHARED and
- * BACKGROUND rings
- * Blocks: may enter the kernel
+ * Threads: owner; a BACKGROUND ring's thread does it
+ * Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it
  * Since: 0.1, Linux 5.19
  * See: io_uring_register(2)
  */
@@ -1526,8 +1525,8 @@ int32_t paluring_file_register(paluring_ring *ring, int fd, int *out_fixed_fd);
  * @param fixed_fd  a fixed fd of this ring
  * @return 0, or -EBADF (not registered), -EINVAL (no fixed fd), PALURING_ERR_WRONG_THREAD, _CLOSED
  * Ownership: takes the fixed fd
- * Threads: as paluring_file_register
- * Blocks: may enter the kernel
+ * Threads: owner; a BACKGROUND ring's thread does it
+ * Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it
  * Since: 0.1, Linux 5.19
  * See: io_uring_register(2)
  */

@@ -10,7 +10,7 @@ use super::completion::{Completion, HOLDS_DESCRIPTOR, completion_flags};
 use super::lent::Out;
 use super::session::Delivery;
 use super::state::{Phase, Ready, State};
-use super::table::{Gone, HostFn, Io, Kind, Plain, State as At, To, generation_of, marks, slot_of};
+use super::table::{Gone, Io, Kind, Plain, State as At, To, generation_of, marks};
 use crate::sys::entry::{self, cqe_flags, op};
 use crate::sys::{Backend, Cqe, Enter};
 
@@ -40,28 +40,6 @@ impl<B: Backend> State<B> {
             }
         }
         self.retire_special(cqe, out)
-    }
-
-    /// As `retire`, of a completion that is there and a plain I/O's only one, with nothing else due. `None`: nothing has happened.
-    #[inline(always)]
-    pub(super) fn retire_plain(&mut self, out: &Out) -> Option<HostFn> {
-        if self.attention {
-            return None;
-        }
-        let backend = self.backend.as_mut()?;
-        let cqe = backend.peek()?;
-        if !is_only(&cqe) {
-            return None;
-        }
-        let Plain { user_data, notify, buf, opcode } = self.table.remove_plain(cqe.user_data)?;
-        backend.skip();
-        #[cfg(debug_assertions)]
-        self.watch.end(cqe);
-        self.held_back = 1;
-        self.counts.finished += 1;
-        out.put(cqe.user_data, user_data, opcode, cqe.result, translate(cqe.flags), 0, buf);
-        self.lent = &raw const out.lent;
-        notify
     }
 
     #[cold]
@@ -118,47 +96,6 @@ impl<B: Backend> State<B> {
             }
         }
         Ok(())
-    }
-
-    /// Bring the oldest completion into the table, if it is the only one of an I/O that is kept or for reap, and to which nothing
-    /// is special. False: nothing has happened.
-    #[inline(always)]
-    fn collect_plain(&mut self) -> bool {
-        if self.stalled.is_some() {
-            return false;
-        }
-        let Some(cqe) = self.backend.as_mut().and_then(B::peek).filter(is_only) else { return false };
-        let Some(to) = self.table.finish_plain(cqe, translate(cqe.flags)) else { return false };
-        if let Some(backend) = self.backend.as_mut() {
-            backend.skip();
-        }
-        #[cfg(debug_assertions)]
-        self.watch.end(cqe);
-        self.counts.finished += 1;
-        self.counts.done += 1;
-        self.counts.announced += 1;
-        if to == To::Queue {
-            self.counts.reapable += 1;
-            self.table.push(&mut self.reapable, slot_of(cqe.user_data) as u32);
-        }
-        true
-    }
-
-    /// Take the completion of an I/O for reap straight from the kernel's queue, if it is its only one, nothing about the I/O is
-    /// special, and no older one waits. `None`: nothing has happened.
-    #[inline(always)]
-    pub(super) fn take_plain_for_reap(&mut self) -> Option<Completion> {
-        if !self.reapable.is_empty() || self.stalled.is_some() {
-            return None;
-        }
-        let cqe = self.backend.as_mut().and_then(B::peek).filter(is_only)?;
-        let (user_data, opcode) = self.table.remove_plain_for_reap(cqe.user_data)?;
-        if let Some(backend) = self.backend.as_mut() {
-            backend.skip();
-        }
-        self.counts.finished += 1;
-        let (io, result, flags, opcode) = (cqe.user_data, cqe.result, translate(cqe.flags), opcode.into());
-        Some(Completion { io, user_data, buf: None, extra: 0, result, flags, opcode, reserved0: 0, reserved: [0; 2] })
     }
 
     /// Which I/O a completion is of, and what it means for it.
@@ -346,12 +283,6 @@ impl<B: Backend> State<B> {
     }
 }
 
-/// Whether it is the only completion of its I/O, if that can't have several, and asks for no second look.
-#[inline(always)]
-fn is_only(cqe: &Cqe) -> bool {
-    cqe.flags & (cqe_flags::MORE | cqe_flags::NOTIF) == 0 && cqe.result != -libc::ECANCELED
-}
-
 /// Completions with MORE or NOTIF.
 #[cold]
 fn special(io: &mut Io, cqe: Cqe) -> Meaning {
@@ -384,7 +315,7 @@ pub(super) fn outcome(io: &Io, result: i32) -> (i32, u32) {
 }
 
 #[inline]
-fn translate(flags: u32) -> u32 {
+pub(super) fn translate(flags: u32) -> u32 {
     if flags & cqe_flags::SOCK_NONEMPTY != 0 { completion_flags::SOCK_NONEMPTY } else { 0 }
 }
 

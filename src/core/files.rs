@@ -13,13 +13,13 @@
 
 use super::alloc::try_vec;
 use super::completion::{Completion, descriptors_in};
-use super::lock::locked;
 use super::op::FIXED_BASE;
 use super::ring::Ring;
 use super::state::{Phase, State};
 use super::table::{Kind, State as At};
 use super::{Result, Status};
 use crate::sys::entry::op;
+use crate::sys::sync::locked;
 use crate::sys::{Backend, Sqe, os};
 
 /// What is asked for.

@@ -102,7 +102,7 @@ impl<B: Backend> Ring<B> {
     pub(super) unsafe fn start_unbiased(&self, start: &Start<'_>, me: usize, out: &mut u64) -> Result<()> {
         let foreign = self.has_owner() && self.owner() != me;
         // SAFETY: the caller's duty.
-        if foreign && unsafe { self.leave_letter(start, out) }? {
+        if foreign && unsafe { self.leave_letter(start, me, out) }? {
             return Ok(());
         }
         let mut state = self.lock(me);
@@ -119,7 +119,7 @@ impl<B: Backend> Ring<B> {
     /// False: there is no handle for it.
     /// # Safety
     /// As `start_simple`.
-    unsafe fn leave_letter(&self, start: &Start<'_>, out: &mut u64) -> Result<bool> {
+    unsafe fn leave_letter(&self, start: &Start<'_>, me: usize, out: &mut u64) -> Result<bool> {
         let mut sqe = start.template.sqe;
         if !self.info().has_op(u32::from(sqe.opcode)) {
             return Err(Status::EOPNOTSUPP);
@@ -153,7 +153,7 @@ impl<B: Backend> Ring<B> {
             next: NO_SLOT,
         };
         desk.letters.push(Letter { io, sqe });
-        let wakes = desk.letters.len() == 1 && self.first_letter_wakes();
+        let wakes = desk.letters.len() == 1 && self.first_letter_wakes(me);
         drop(desk);
         if wakes {
             self.kick();
@@ -162,10 +162,10 @@ impl<B: Backend> Ring<B> {
     }
 
     /// Whether the owner sleeps: it stores `sleep`, then loads `waiting`; here it is the other way round.
-    fn first_letter_wakes(&self) -> bool {
+    fn first_letter_wakes(&self, me: usize) -> bool {
         self.inbox.waiting.0.store(true, Ordering::Relaxed);
         if seeded!(LetterHasNoBarrier) {
-            return self.is_asleep();
+            return self.kick_due(me);
         }
         if self.inbox.busy.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
@@ -173,7 +173,7 @@ impl<B: Backend> Ring<B> {
             self.inbox.busy.store(true, Ordering::Relaxed);
             self.barrier().heavy();
         }
-        self.is_asleep()
+        self.kick_due(me)
     }
 
     /// Take all letters in, and put out new handles.

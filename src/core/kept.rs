@@ -245,18 +245,6 @@ impl<B: Backend> State<B> {
         }
     }
 
-    /// A kept I/O that is done, has no buffer and nothing special about it. `None`: nothing has happened.
-    #[inline(always)]
-    fn take_plain_kept(&mut self, io: u64) -> Option<Completion> {
-        if self.attention || !self.room.is_wanted_by_nobody() {
-            return None;
-        }
-        let (user_data, opcode, result, flags) = self.table.remove_plain_kept(io)?;
-        self.counts.done -= 1;
-        let opcode = opcode.into();
-        Some(Completion { io, user_data, buf: None, extra: 0, result, flags, opcode, reserved0: 0, reserved: [0; 2] })
-    }
-
     fn take_kept(&mut self, io: u64) -> Result<Option<Completion>> {
         let (slot, _) = self.table.find(io)?;
         if let Some(taken) = self.take(slot) {

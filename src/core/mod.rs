@@ -38,6 +38,7 @@ mod lock;
 mod model;
 mod message;
 mod open;
+mod plain;
 mod post;
 mod prepare;
 mod prepared;

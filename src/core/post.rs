@@ -17,7 +17,7 @@ impl<B: Backend> Ring<B> {
         state.posts.try_reserve(1)?;
         state.posts.push_back((function, user_data));
         state.attention = true;
-        let kick = self.is_asleep() && state.kick_due(me == self.owner());
+        let kick = self.kick_due(me);
         drop(state);
         if kick {
             self.kick();

@@ -9,8 +9,8 @@ use super::lock::Guard;
 use super::op::{FIXED_BASE, Template};
 use super::prepared::{Prepared, place};
 use super::ring::Ring;
-use super::state::{Phase, State};
-use super::table::{HostFn, Io, NO_SLOT, Plain, State as At, To, marks};
+use super::state::State;
+use super::table::{HostFn, Io, NO_SLOT, State as At, To, marks};
 use super::{Result, Status};
 use crate::sys::entry::{SEND_ZC_REPORT_USAGE, op, sqe_flags};
 use crate::sys::{Backend, Info, Sqe, os};
@@ -58,39 +58,6 @@ impl<B: Backend> Ring<B> {
         unsafe { self.start_simple_slowly(start, out) }
     }
 
-    /// What most starts are: by the thread that owns the ring, of which nobody else wants anything, with room in the table and
-    /// the queue. False: nothing has happened.
-    /// # Safety
-    /// As `start_simple`.
-    #[inline(always)]
-    pub(crate) unsafe fn start_as_owner(&self, start: &Start<'_>, out: &mut u64) -> bool {
-        let Some(mut state) = self.lock_as_owner(os::thread_id()) else { return false };
-        // SAFETY: the caller's duty.
-        unsafe { state.start_at_once(start, out) }
-    }
-
-    /// As `start_as_owner`, of several: `start` describes each, `put` gets its handle. → how many were started.
-    /// # Safety
-    /// As `start_simple`.
-    #[inline(always)]
-    pub(crate) unsafe fn start_many_as_owner<'a>(
-        &self,
-        count: usize,
-        start: impl Fn(usize) -> Option<Start<'a>>,
-        mut put: impl FnMut(usize, u64),
-    ) -> usize {
-        let Some(mut state) = self.lock_as_owner(os::thread_id()) else { return 0 };
-        for index in 0..count {
-            let (Some(start), mut handle) = (start(index), 0) else { return index };
-            // SAFETY: the caller's duty.
-            if !unsafe { state.start_at_once(&start, &mut handle) } {
-                return index;
-            }
-            put(index, handle);
-        }
-        count
-    }
-
     /// # Safety
     /// As `start_simple`.
     #[cold]
@@ -131,8 +98,8 @@ impl<B: Backend> Ring<B> {
     }
 
     /// Have what was started submitted, at once or by the driver if that sleeps.
-    pub(super) fn after_start(&self, mut state: Guard<'_, State<B>>, me: usize, submits: bool) {
-        let kick = self.is_asleep() && state.kick_due(me == self.owner());
+    pub(super) fn after_start(&self, state: Guard<'_, State<B>>, me: usize, submits: bool) {
+        let kick = self.kick_due(me);
         drop(state);
         if kick {
             self.kick();
@@ -170,48 +137,6 @@ impl Extras<'_> {
 }
 
 impl<B: Backend> State<B> {
-    /// # Safety
-    /// As `Ring::start_as_owner`.
-    #[inline(always)]
-    unsafe fn start_at_once(&mut self, start: &Start<'_>, out: &mut u64) -> bool {
-        let template = start.template;
-        if self.phase != Phase::Open || !self.overflow.is_empty() || !template.is_simple() || start.to == To::Nobody {
-            return false;
-        }
-        let (Some(backend), Some(slot)) = (self.backend.as_mut(), self.table.used_before()) else { return false };
-        if !backend.has_room() {
-            return false;
-        }
-        let mut addr = template.sqe.addr;
-        // SAFETY: the caller's duty: the buffer is live.
-        let buf = template.buf.map(|buf| unsafe { buf.as_ref() });
-        if let Some(buf) = buf {
-            let (end, overflows) = template.buf_offset.overflowing_add(template.sqe.len as usize);
-            // Lists have no data.
-            if buf.data().is_null() || overflows || end > buf.len() {
-                return false;
-            }
-            addr = buf.data().wrapping_add(template.buf_offset).addr() as u64;
-        }
-        // From here on nothing fails. The owner takes the slot that a running callback of its has freed, too.
-        self.held_back = 0;
-        let (opcode, fd) = (template.sqe.opcode, told_fd(&template.sqe));
-        let plain = Plain { user_data: start.user_data, notify: start.callback, buf: buf.map(Buf::retain), opcode };
-        let handle = self.table.insert_plain(slot, plain, start.to, fd, self.clock_ms);
-        // SAFETY: the table keeps the buffer until the I/O's last completion, or hands it to the quarantine.
-        unsafe {
-            backend.push_with(|place| {
-                *place = template.sqe;
-                (place.addr, place.user_data) = (addr, handle);
-                #[cfg(debug_assertions)]
-                self.watch.begin(slot, place, &mut self.table);
-            });
-        }
-        self.counts.started += 1;
-        *out = handle;
-        true
-    }
-
     /// # Safety
     /// As `Ring::start_simple`.
     #[inline(never)]

@@ -139,8 +139,6 @@ pub(super) struct State<B: Backend> {
     /// Members of chains that were finished in the running session, in place of the entry that it looked at.
     pub(super) released: u32,
     pub(super) room: Room,
-    /// A sleeping driver has been woken and is not awake yet.
-    pub(super) kicked: bool,
     pub(super) workers: Workers,
     pub(super) files: Files,
     pub(super) redos: Redos,
@@ -188,7 +186,6 @@ impl<B: Backend> State<B> {
             close_request: None,
             released: 0,
             room: Room::default(),
-            kicked: false,
             workers: Workers::default(),
             files: Files::default(),
             redos: Redos::default(),

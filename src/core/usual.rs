@@ -196,7 +196,6 @@ impl<B: Backend> State<B> {
             return None;
         }
         self.counts.enters += 1;
-        self.kicked &= seeded!(KickedForEver);
         if waited {
             self.clock_ms = self.clock_now();
         }

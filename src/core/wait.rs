@@ -115,16 +115,10 @@ impl<B: Backend> Ring<B> {
             // is deferred, and no timeout operation ends a wait a moment before its completion is there.
             let exact = submit == 0 || self.info().defers && !state.timeouts;
             let wait = end.is_none() && !last.again && state.overflow.is_empty() && exact;
-            if let Some(end) = end {
-                // All is submitted and was looked for, or the kernel takes no more.
-                let all = submit == 0 && (!flush || last.entered) || last.entered && last.taken == 0;
-                if all && !last.again {
-                    return Ok((end, taken));
-                }
-            } else if wait
-                && (submit == 0 && !looked_out && self.expects_letter(&mut state)
-                    || !seeded!(SleepsBehindTheLock) && !self.fall_asleep())
-            {
+            if let Some(end) = end.filter(|_| last.took_all(submit, flush)) {
+                return Ok((end, taken));
+            }
+            if wait && self.stays_awake(&mut state, submit == 0 && !looked_out) {
                 drop(state);
                 looked_out = self.look_out(me);
                 last = Last::default();
@@ -137,6 +131,12 @@ impl<B: Backend> Ring<B> {
             last = Last::of(submit, wait, timeout.is_some(), entered);
             tries = if entered.is_ok() { 0 } else { tries };
         }
+    }
+
+    /// Under the lock, before a wait: whether there is something to look at first. If not, the driver is asleep from here on.
+    #[inline]
+    fn stays_awake(&self, state: &mut State<B>, may_look_out: bool) -> bool {
+        may_look_out && self.expects_letter(state) || !seeded!(SleepsBehindTheLock) && !self.fall_asleep()
     }
 
     /// Submit all, without waiting; → whether the kernel refused, and entries that it took.
@@ -207,6 +207,12 @@ impl Last {
         };
         Self { entered: true, taken, submitted, waited, timed, refused, again: false }
     }
+
+    /// All is submitted and was looked for, or the kernel takes no more.
+    #[inline]
+    fn took_all(&self, submit: u32, flush: bool) -> bool {
+        !self.again && (submit == 0 && (!flush || self.entered) || self.entered && self.taken == 0)
+    }
 }
 
 impl<B: Backend> State<B> {
@@ -259,7 +265,6 @@ impl<B: Backend> State<B> {
                 quiet = last.waited && whole && self.backend()?.available() == 0;
             }
         }
-        self.kicked &= seeded!(KickedForEver);
         self.refill();
         if self.deadlines.nearest().is_some() && self.expire() {
             quiet = false;

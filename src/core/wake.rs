@@ -9,11 +9,12 @@
 //!
 //! `sleep` changes under the ring's lock, where starts look at it too. `wake` may come from a signal handler and takes no
 //! lock: it stores `woken`, then loads `sleep`; the driver stores `sleep`, then loads `woken`; the barrier makes one see the other.
+//! A start through the inbox takes no lock either, and goes by `waiting` there as `wake` by `woken`. `kicked` is cleared before
+//! `sleep` is set: who sees it set knows that another has woken, or is about to wake, the driver from this sleep.
 
 use std::sync::atomic::Ordering;
 
 use super::ring::Ring;
-use super::state::State;
 use super::table::Kind;
 use super::{Result, Status};
 use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU32, seeded};
@@ -31,6 +32,8 @@ pub(super) struct Sleep<G> {
     woken: AtomicBool,
     /// Of `woken`: the kernel refused to tell the driver.
     unsent: AtomicBool,
+    /// The driver has been woken in the sleep that `sleep` tells of, or its last.
+    kicked: AtomicBool,
     wakes: AtomicU32,
     /// The ring's way in, for threads and signal handlers that must not take the lock. Good while `open`.
     gate: G,
@@ -46,6 +49,7 @@ impl<G: Copy> Sleep<G> {
             sleep: AtomicU32::new(AWAKE),
             woken: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
+            kicked: AtomicBool::new(false),
             wakes: AtomicU32::new(0),
             gate,
             open: AtomicBool::new(true),
@@ -58,7 +62,7 @@ impl<G: Copy> Sleep<G> {
 impl<B: Backend> Ring<B> {
     #[inline]
     pub(super) fn is_asleep(&self) -> bool {
-        !seeded!(StartDoesntLook) && self.sleep.sleep.load(Ordering::Relaxed) != AWAKE
+        !seeded!(StartDoesntLook) && self.sleep.sleep.load(Ordering::Acquire) != AWAKE
     }
 
     pub(super) fn sleeps_in_loop(&self) -> bool {
@@ -84,7 +88,10 @@ impl<B: Backend> Ring<B> {
 
     #[inline]
     fn sleep_as(&self, how: u32) -> bool {
-        self.sleep.sleep.store(how, Ordering::Relaxed);
+        if !seeded!(KickedForEver) {
+            self.sleep.kicked.store(false, Ordering::Relaxed);
+        }
+        self.sleep.sleep.store(how, Ordering::Release);
         if !seeded!(SleeperHasNoFence) {
             self.barrier().light();
         }
@@ -141,7 +148,7 @@ impl<B: Backend> Ring<B> {
         // CLOSED: the ring's close looks at everything.
         if !matches!(self.insist_on_signal(), Ok(()) | Err(Status::CLOSED)) {
             // The kernel has no memory for a message: the next change tries again.
-            self.lock(os::thread_id()).kicked = false;
+            self.sleep.kicked.store(false, Ordering::Relaxed);
         }
     }
 
@@ -203,25 +210,20 @@ impl<B: Backend> Ring<B> {
     pub(super) fn kick_if_due(&self) {
         if self.is_asleep() {
             let me = os::thread_id();
-            let due = {
-                let mut state = self.lock(me);
-                self.is_asleep() && state.kick_due(me == self.owner())
-            };
+            let state = self.lock(me);
+            let due = self.kick_due(me);
+            drop(state);
             if due {
                 self.kick();
             }
         }
     }
-}
 
-impl<B: Backend> State<B> {
-    /// Whether a sleeping driver is to be woken now: once, however much follows before it is awake. An owner in its
-    /// event loop needs no wake from itself: it prepares before it sleeps.
-    pub(super) fn kick_due(&mut self, is_owner: bool) -> bool {
-        if self.kicked && !seeded!(KicksEachTime) || is_owner {
-            return false;
-        }
-        self.kicked = true;
-        true
+    /// After a change that the driver should see, as the table says: whether it sleeps and is to be woken now. Once in each of its
+    /// sleeps, however much follows. An owner in its event loop needs no wake from itself: it prepares before it sleeps.
+    pub(super) fn kick_due(&self, me: usize) -> bool {
+        self.is_asleep()
+            && me != self.owner()
+            && (!self.sleep.kicked.swap(true, Ordering::AcqRel) || seeded!(KicksEachTime))
     }
 }

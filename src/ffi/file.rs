@@ -16,7 +16,7 @@ use super::ring::paluring_ring;
 /// @param fd            descriptor; its file is kept open until it is unregistered or the ring ends
 /// @param out_fixed_fd  set to -1 on failure
 /// @return 0, or -EBADF, -ENFILE (max_files are registered), -ENOMEM, PALURING_ERR_WRONG_THREAD, _CLOSED
-/// Ownership: fd stays yours; the fixed fd is yours to unregister   Threads: any before the ring is bound, then driver, also in callbacks; any on SHARED and BACKGROUND rings   Blocks: may enter the kernel   Since: 0.1, Linux 5.19
+/// Ownership: fd stays yours; the fixed fd is yours to unregister   Threads: owner; a BACKGROUND ring's thread does it   Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it   Since: 0.1, Linux 5.19
 /// See: io_uring_register(2)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_file_register(ring: *mut paluring_ring, fd: c_int, out_fixed_fd: *mut c_int) -> i32 {
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn paluring_file_register(ring: *mut paluring_ring, fd: c_
 /// @param ring      borrowed
 /// @param fixed_fd  a fixed fd of this ring
 /// @return 0, or -EBADF (not registered), -EINVAL (no fixed fd), PALURING_ERR_WRONG_THREAD, _CLOSED
-/// Ownership: takes the fixed fd   Threads: as paluring_file_register   Blocks: may enter the kernel   Since: 0.1, Linux 5.19
+/// Ownership: takes the fixed fd   Threads: owner; a BACKGROUND ring's thread does it   Blocks: may enter the kernel; on a BACKGROUND ring until its thread has done it   Since: 0.1, Linux 5.19
 /// See: io_uring_register(2)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn paluring_file_unregister(ring: *mut paluring_ring, fixed_fd: c_int) -> i32 {
