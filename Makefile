@@ -292,7 +292,7 @@ $(TARGET)/benches/bench-threads: $(THREAD_BENCH) $(wildcard benches/*.h benches/
 	$(COMPILE) $(BENCH_FLAGS) -o $@ $(THREAD_BENCH) $(call LINK,$(LIB)) $(BENCH_LIBS)
 	@[ "$(LIBURING)" = yes ] || echo "bench-threads: built without liburing to compare with: apt-get install liburing-dev, then make -B $@"
 
-.PHONY: bench bench-instructions bench-copy bench-threads
+.PHONY: bench bench-instructions bench-copy bench-threads test-instructions accept-instructions
 bench: build ## measure NOPs and cached reads beside liburing; BENCH_ARGS= for the program
 	@$(MAKE) --no-print-directory $(TARGET)/benches/bench
 	$(TARGET)/benches/bench $(BENCH_ARGS)
@@ -300,6 +300,14 @@ bench: build ## measure NOPs and cached reads beside liburing; BENCH_ARGS= for t
 bench-instructions: build ## count instructions for each I/O (needs valgrind); BENCH_ARGS= for the script
 	@$(MAKE) --no-print-directory $(TARGET)/benches/bench
 	$(PYTHON) benches/instructions.py --bench $(TARGET)/benches/bench $(BENCH_ARGS)
+
+test-instructions: build ## compare instructions for each I/O with the committed figures (needs valgrind)
+	@$(MAKE) --no-print-directory $(TARGET)/benches/bench
+	$(PYTHON) benches/check_instructions.py --bench $(TARGET)/benches/bench
+
+accept-instructions: build ## accept instructions for each I/O as they are
+	@$(MAKE) --no-print-directory $(TARGET)/benches/bench
+	$(PYTHON) benches/check_instructions.py --bench $(TARGET)/benches/bench --accept
 
 bench-threads: build ## measure starts by other threads, wakes and waits, beside liburing; prints markdown; BENCH_ARGS= for the program
 	@$(MAKE) --no-print-directory $(TARGET)/benches/bench-threads
