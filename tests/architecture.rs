@@ -114,7 +114,7 @@ fn the_page_on_kernels_lists_each_operation() {
 
 #[test]
 fn each_mutation_is_told_of() {
-    let (tool, text) = (read(&root().join("tools/mutate")), read(&root().join("docs/safety.md")));
+    let (tool, text) = (read(&root().join("tools/mutations.py")), read(&root().join("docs/safety.md")));
     let lines: Vec<&str> = tool.lines().collect();
     let after = lines.windows(2).filter(|pair| pair[0].trim() == "Mutation(").map(|pair| pair[1]);
     let names: Vec<&str> = after.filter_map(|line| line.split('"').nth(1)).collect();

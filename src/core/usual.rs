@@ -37,8 +37,7 @@ impl<B: Backend> Ring<B> {
     #[inline(always)]
     fn enter_as_owner(&self, me: usize, fits: impl FnOnce(&State<B>) -> bool) -> Option<Entered> {
         let mut state = self.lock_as_owner(me)?;
-        let letters = self.has_letters() || self.inbox.is_busy();
-        if letters || !state.is_usual() || state.driver != 0 || !fits(&state) {
+        if self.has_letters() || !state.is_usual() || state.driver != 0 || !fits(&state) {
             return None;
         }
         let timeouts = state.timeouts;
@@ -52,8 +51,8 @@ impl<B: Backend> Ring<B> {
                 return Some(Entered::Came(there));
             }
         } else {
-            // As in `wait_for`: an enter that submits doesn't tell of a signal that ended its wait.
-            let exact = submit == 0 || self.info().defers && !timeouts;
+            // As in `wait_on`: an enter that submits doesn't tell of a signal that ended its wait; a letter may be looked out for.
+            let exact = if submit > 0 { self.info().defers && !timeouts } else { !self.inbox.is_busy() };
             if !exact || !seeded!(SleepsBehindTheLock) && !self.fall_asleep() {
                 return None;
             }

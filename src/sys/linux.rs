@@ -87,14 +87,8 @@ impl Backend for Linux {
     }
 
     fn bind(&mut self) -> SysResult<()> {
-        let fd = self.gate.ring_fd;
         if self.info.setup_flags & SETUP_R_DISABLED != 0 {
-            // SAFETY: no memory is passed.
-            match unsafe { register(fd, REGISTER_ENABLE_RINGS, std::ptr::null_mut(), 0) } {
-                // EBADFD: an earlier call has enabled it, though it failed.
-                Ok(_) | Err(Errno(libc::EBADFD)) => {}
-                Err(errno) => return Err(errno),
-            }
+            self.enable()?;
         }
         match self.register_ring_fd() {
             Ok(index) => {
@@ -257,6 +251,20 @@ impl Linux {
             Err(denied @ Errno(libc::EPERM | libc::EACCES | libc::ENOSYS)) => Err(denied),
             // A ring that isn't bound yet says EBADFD.
             _ => Ok(()),
+        }
+    }
+
+    /// EBADFD says that an earlier call has enabled the ring, though it failed. Whether that is so shows an enter, which says
+    /// EBADFD of a disabled one.
+    fn enable(&mut self) -> SysResult<()> {
+        // SAFETY: no memory is passed.
+        let enabled = unsafe { register(self.gate.ring_fd, REGISTER_ENABLE_RINGS, std::ptr::null_mut(), 0) };
+        match enabled {
+            Err(disabled @ Errno(libc::EBADFD)) => {
+                let looked = Self::enter(self.gate, Enter { submit: 0, wait: false, flush: false, timeout: None });
+                if looked == Err(disabled) { looked.map(|_| ()) } else { Ok(()) }
+            }
+            result => result.map(|_| ()),
         }
     }
 
