@@ -172,7 +172,7 @@ def asan(counts, target):
         status, output = runner.run([str(path)], env={**os.environ, **options})
         return status == 99 and "Sanitizer" in output
 
-    c_tests(counts, "asan", folder, run_one)
+    c_tests(counts, "asan", folder, run_one, at_once=os.cpu_count())
     misuse(counts, "asan", folder / "misuse", ["use_after_release", "double_release", "leak", "released_in_flight"], finds)
 
 
@@ -193,7 +193,7 @@ def unmap(counts, target):
         status, output = runner.run([str(path)], env={**os.environ, "LD_LIBRARY_PATH": str(target / "lib/unmap")})
         return status == -signal.SIGSEGV or "EFAULT" in output
 
-    c_tests(counts, "unmap", target / "c-tests", run_one)
+    c_tests(counts, "unmap", target / "c-tests", run_one, at_once=os.cpu_count())
     misuse(counts, "unmap", target / "c-tests/misuse", ["use_after_release", "released_in_flight"], finds)
 
 

@@ -26,11 +26,15 @@ def fallbacks(counts, target):
         return counts.fail("fallbacks", fault)
     chosen = os.environ.get("TEST", "")
     shim = {"LD_PRELOAD": str(target / "faults/older.so"), "PALURING_TEST_TRIES": "20"}
-    for without in WITHOUT:
+
+    def run_without(without):
         environment = {**shim, "PALURING_WITHOUT": without}
         for test in (test for test in FALLBACK_TESTS if chosen in test):
             program = target / "c-tests" / f"test_{test}"
             runner.run_c_test(counts, f"without {without}: {test}", program, target / "lib/release", environment)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run_without, WITHOUT))
 
 
 def kernels(counts, target):

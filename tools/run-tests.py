@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -42,12 +43,14 @@ class Counts:
     """What passed, what failed and what was skipped, over all suites."""
 
     def __init__(self):
+        self.lock = threading.Lock()  # some suites run several programs at a time
         self.passed = 0
         self.failed = []
         self.skipped = []
 
     def ok(self, count=1):
-        self.passed += count
+        with self.lock:
+            self.passed += count
 
     def fail(self, name, reason):
         self.failed.append((name, reason))
