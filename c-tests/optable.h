@@ -205,7 +205,7 @@ DESCRIBE(do_poll_multishot) { paluring_op_poll_multishot(op, at->pair.read, POLL
 DESCRIBE(wait_poll_multishot) { paluring_op_poll_multishot(op, at->pair.write, POLLIN); }
 DESCRIBE(do_timeout) { (void)at; paluring_op_timeout(op, 1000, IORING_TIMEOUT_ETIME_SUCCESS); }
 DESCRIBE(wait_timeout) { (void)at; paluring_op_timeout(op, 100 * SECOND, 0); }
-DESCRIBE(do_timeout_multishot) { (void)at; paluring_op_timeout_multishot(op, MS, 0, 0); }
+DESCRIBE(do_timeout_multishot) { (void)at; paluring_op_timeout_multishot(op, 20 * MS, 0, 0); }
 DESCRIBE(wait_timeout_multishot) { (void)at; paluring_op_timeout_multishot(op, 100 * SECOND, 0, 0); }
 DESCRIBE(do_epoll_ctl) { paluring_op_epoll_ctl(op, at->idle, EPOLL_CTL_ADD, at->event, EPOLLIN, 5); }
 DESCRIBE(do_epoll_wait) { paluring_op_epoll_wait(op, at->epoll, at->buf, 0, 4); }
