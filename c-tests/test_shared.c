@@ -250,8 +250,7 @@ static void block_until_taken(uintptr_t user_data, paluring_completion *completi
 }
 
 static void *take_own(void *argument) {
-  paluring_completion out;
-  (void)argument;
+  paluring_completion out = {.user_data = (uintptr_t)argument};
   if (slow.queued) EXPECT_EQ(paluring_ring_reap(slow.ring, 1, LONG_ENOUGH, &out, 1), 1);
   else EXPECT_EQ(paluring_io_wait(slow.ring, slow.io, LONG_ENOUGH, &out), 0);
   atomic_store(&slow.taken, 1);
@@ -268,11 +267,10 @@ static void *run_until_over(void *argument) {
   return NULL;
 }
 
-/* Both come in one look at the queue, first what is waited for. */
+/* Both come in one look at the queue, first what is waited for: a chain, whose end finds its byte there. */
 static void complete_both(uintptr_t user_data) {
   (void)user_data;
-  put_byte(slow.kept);
-  put_byte(slow.called);
+  put_byte(slow.called), put_byte(slow.kept);
 }
 
 TEST(who_waits_gets_what_is_there_though_a_callback_behind_it_takes_its_time) {
@@ -283,8 +281,11 @@ TEST(who_waits_gets_what_is_there_though_a_callback_behind_it_takes_its_time) {
     slow.ring = ring_open(background ? PALURING_MODE_BACKGROUND : PALURING_MODE_SHARED, 8, 0);
     slow.kept = open_socket(), slow.called = open_socket();
     slow.queued = i / 2 % 2;
-    slow.io = start_op(slow.ring, with_flags(read_op(slow.kept.read, buf, NULL, NULL), slow.queued ? PALURING_OP_QUEUE : 0));
-    start_only(slow.ring, read_op(slow.called.read, buf, block_until_taken, NULL));
+    paluring_op ops[] = {read_op(slow.kept.read, buf, NULL, NULL), read_op(slow.called.read, buf, block_until_taken, NULL)};
+    paluring_io ios[2];
+    ops[0].flags = slow.queued ? PALURING_OP_QUEUE : 0;
+    CHECK_EQ(paluring_io_start_chain(slow.ring, ops, 2, 0, ios), 2);
+    slow.io = ios[0];
     pthread_t driver = background ? pthread_self() : start_thread(run_until_over, NULL);
     while (!background && paluring_ring_submit(slow.ring) != -EBUSY) sched_yield(); /* until it drives */
     pthread_t waiter = start_thread(take_own, NULL);
