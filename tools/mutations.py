@@ -94,11 +94,17 @@ MUTATIONS = [
         ["test_unlocked"],
     ),
     Mutation(
-        "call a plain I/O's callback under the lock", "src/core/usual.rs",
+        "call a plain I/O's callback under the lock in a run without a limit", "src/core/usual.rs",
         "        let callback = self.ring.lock_as_owner(self.me)?.retire_plain(self.out)?;\n",
         "        let mut state = self.ring.lock_as_owner(self.me)?;\n"
         "        let callback = state.retire_plain(self.out)?;\n"
         "        std::mem::forget(state);\n",
+        ["test_unlocked"],
+    ),
+    Mutation(
+        "call a plain I/O's callback under the lock", "src/core/session.rs",
+        "        let callback = state.retire_plain(&self.out)?;\n",
+        "        let callback = state.retire_plain(&self.out)?;\n        std::mem::forget(state);\n",
         ["test_unlocked"],
     ),
     Mutation(

@@ -178,6 +178,9 @@ impl<'a, B: Backend> Session<'a, B> {
                 Ok(None) => {}
                 Err(status) => return Step::End(Err(status)),
             }
+            if let Some(callback) = self.next_plain() {
+                return Step::Deliver(Delivery::Complete(Some(callback)));
+            }
             if let Some(delivery) = self.next_delivery() {
                 return Step::Deliver(delivery);
             }
