@@ -141,9 +141,11 @@ $(TARGET)/hosts/%: c-tests/hosts/%.c $(wildcard examples/hosts/*) include/paluri
 
 # --- mutations: what the tests notice ---
 
-.PHONY: test-mutations
+.PHONY: test-mutations test-main-mutations
 test-mutations: ## break the library on purpose in a copy, and see that tests fail; some minutes; MUTATION=name for some
 	$(PYTHON) tools/mutate --target $(TARGET) $(MUTATION)
+test-main-mutations: ## the same with those that the library stands on
+	$(PYTHON) tools/mutate --target $(TARGET) --main
 
 # --- faults: preloaded libraries that have calls fail, and programs to run under them ---
 

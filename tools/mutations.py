@@ -6,6 +6,13 @@ from collections import namedtuple
 # tests: C test programs, or "cargo FILTER" for a Rust test.
 Mutation = namedtuple("Mutation", "name file old new tests")
 
+# What the library stands on: `mutate --main` tries these alone.
+MAIN = (
+    "retire on the first completion", "ignore the notification", "free at", "free on thread exit", "use a slot again", "push a chain entry by entry",
+    "callback under the lock", "lose the second look for a wake", "trust a completion", "trust a last completion", "drop what waits for room",
+    "leave a first letter",
+)  # fmt: skip
+
 MUTATIONS = [
     Mutation(
         "retire on the first completion", "src/core/complete.rs",
