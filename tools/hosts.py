@@ -127,7 +127,7 @@ def for_kernels(counts, target, chosen):
     name, or of "hosts"."""
     if not any(chosen in name for name in ("hosts", "asyncio", *C_HOSTS)):
         return []
-    few, library = (str(COMPLETIONS // 20), "60"), target / "lib/release"
+    few, library = (str(COMPLETIONS // 50), "60"), target / "lib/release"
     commands = c_hosts(counts, "kernels", target).values()
     slow = (str(COMPLETIONS // 100), "60")
     programs = [asyncio_for_kernels(counts, library, slow)] + [vm.Program(Path(path), library, (*way, *few)) for path, *way in commands]
