@@ -112,7 +112,7 @@ def show(title, table, count, most):
 
 
 def short(path):
-    return path.replace(ROOT + "/", "").split("/index.crates.io-")[-1].split("/library/")[-1]
+    return re.split(r"/registry/src/[^/]+/", path.replace(ROOT + "/", ""))[-1].split("/library/")[-1]
 
 
 def profile(args, variant):

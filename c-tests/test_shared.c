@@ -204,8 +204,7 @@ static void *start_and_drain(void *argument) {
 TEST(four_threads_drain_at_once_and_find_theirs_done) {
   shared_open(8, 0);
   pthread_t threads[THREADS];
-  threads_begin(threads, THREADS, start_and_drain);
-  threads_end(threads, THREADS);
+  threads_begin(threads, THREADS, start_and_drain), threads_end(threads, THREADS);
   CHECK_EQ(stats_of(shared.ring).total_finished, THREADS * DRAINS * 6);
   ring_done(shared.ring);
 }
